@@ -1,0 +1,115 @@
+"""CRUSE: a causal U-Net with parallel GRUs that predicts one real gain per time-frequency bin.
+
+Shapes: tensors are (B, C, T, F) = (batch, channels, frames, frequency bins) unless a comment says otherwise.
+Source: CRUSE paper (arXiv 2101.09249), its network section; widths from §4 of arXiv 2110.04378.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from dnslib.gru import ParallelGru
+from dnslib.stft import BINS, istft, log_power, stft
+
+LEAKY_SLOPE = 0.2  # the paper does not state it; 0.2 is usual in convolutional U-Nets for speech
+KERNEL = (2, 3)  # (time, frequency)
+STRIDE = (1, 2)
+
+
+def frequency_sizes(levels: int, bins: int = BINS) -> tuple[int, ...]:
+    """Bins before and after each encoder, without padding in frequency: 161, 80, 39, 19, 9 for four levels."""
+    sizes = [bins]
+    for _ in range(levels):
+        sizes.append((sizes[-1] - KERNEL[1]) // STRIDE[1] + 1)
+    return tuple(sizes)
+
+
+class Cruse(nn.Module):
+    """The denoiser. ``forward(log_power: (B, 1, T, 161)) -> gain: (B, 1, T, 161)`` in (0, 1), causal in time.
+
+    ``widths`` are the channels of the encoders, first to last; the decoders mirror them. The last one must be a
+    multiple of ``groups``, the number of disconnected GRUs.
+    """
+
+    def __init__(self, widths: Sequence[int], groups: int = 4):
+        super().__init__()
+        widths = tuple(int(width) for width in widths)
+        if not widths or min(widths) < 1:
+            raise ValueError(f"widths must be positive channel counts, one per level, not {widths}")
+        if widths[-1] % groups:
+            raise ValueError(f"the last width, {widths[-1]}, cannot be split into {groups} equal groups of channels")
+        sizes = frequency_sizes(len(widths))
+        if sizes[-1] < 1:
+            raise ValueError(f"{len(widths)} levels are too many for {BINS} frequency bins")
+        self.widths, self.groups = widths, groups
+        inputs = (1, *widths[:-1])
+        self.encoders = nn.ModuleList(
+            nn.Conv2d(c_in, c_out, KERNEL, STRIDE) for c_in, c_out in zip(inputs, widths, strict=True)
+        )
+        self.gru = ParallelGru(groups, widths[-1] * sizes[-1] // groups)
+        self.skips = nn.ModuleList(nn.Conv2d(width, width, 1) for width in widths)
+        # decoders[l] mirrors encoders[l]; an odd bin lost by the encoder comes back as output padding
+        self.decoders = nn.ModuleList(
+            nn.ConvTranspose2d(c_out, c_in, KERNEL, STRIDE, output_padding=(0, lost))
+            for c_in, c_out, lost in zip(inputs, widths, lost_bins(sizes), strict=True)
+        )
+
+    def forward(self, log_power: torch.Tensor) -> torch.Tensor:
+        x, skipped = log_power, []
+        for encoder, skip in zip(self.encoders, self.skips, strict=True):
+            x = functional.leaky_relu(encoder(functional.pad(x, (0, 0, 1, 0))), LEAKY_SLOPE)  # one past frame of zeros
+            skipped.append(skip(x))
+        x = self.recur(x)
+        frames = x.shape[2]
+        for level in reversed(range(len(self.widths))):
+            x = self.decoders[level](x + skipped[level])[:, :, :frames]  # frame T + 1 would see only the past
+            x = functional.leaky_relu(x, LEAKY_SLOPE) if level else torch.sigmoid(x)
+        return x
+
+    def recur(self, x: torch.Tensor) -> torch.Tensor:
+        """The parallel GRUs over (B, C, T, F): group g reads and writes channels [g C / P, (g + 1) C / P)."""
+        batch, channels, frames, bins = x.shape
+        x = x.transpose(1, 2).reshape(batch, frames, channels * bins)  # channel-major, so channels stay whole
+        x = self.gru(x)
+        return x.reshape(batch, frames, channels, bins).transpose(1, 2)
+
+
+def lost_bins(sizes: Sequence[int]) -> tuple[int, ...]:
+    """Bins at the upper edge that each encoder's stride leaves out: (0, 1, 0, 0) for 161, 80, 39, 19, 9."""
+    return tuple(
+        size - ((smaller - 1) * STRIDE[1] + KERNEL[1]) for size, smaller in zip(sizes, sizes[1:], strict=False)
+    )
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of trainable scalars."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def apply_gain(model: nn.Module, noisy: torch.Tensor) -> torch.Tensor:
+    """Enhanced waveforms ``(B, samples)`` from noisy ones: the gain multiplies the noisy spectrum. Differentiable."""
+    spectrum = stft(noisy)  # (B, T, F)
+    gain = model(log_power(spectrum).unsqueeze(1)).squeeze(1)
+    return istft(spectrum * gain.float(), noisy.shape[-1])
+
+
+@torch.inference_mode()
+def enhance(model: Cruse, noisy: np.ndarray) -> np.ndarray:
+    """Denoise a whole 16 kHz waveform ``(samples,)``; the result is float32, as long and aligned.
+
+    Raises ValueError for an array that is not one non-empty, finite channel.
+    """
+    noisy = np.asarray(noisy)
+    if noisy.ndim != 1 or noisy.size == 0:
+        raise ValueError(f"enhance expects one channel of samples, not an array of shape {noisy.shape}")
+    if not np.isfinite(noisy).all():
+        raise ValueError("the waveform holds NaN or infinite samples")
+    waveform = torch.from_numpy(np.ascontiguousarray(noisy, dtype=np.float32))
+    device = next(model.parameters()).device
+    was_training = model.training
+    enhanced = apply_gain(model.eval(), waveform[None].to(device))[0].cpu().numpy()
+    model.train(was_training)
+    return enhanced
