@@ -1,0 +1,40 @@
+"""Where files lie: one function finds the project, so that no notebook depends on its working folder; atomic writes."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]  # the checkout: dnslib, notebooks, outputs
+
+
+def resolve(path: str | os.PathLike) -> Path:
+    """Absolute path of ``path``: as it is when absolute, against the project (never the working folder) otherwise."""
+    return Path(os.path.normpath(PROJECT / Path(path).expanduser()))
+
+
+@contextmanager
+def write_atomically(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a temporary path next to ``path``, with the same suffix; what is written there is renamed on success.
+
+    The body may make a file or a folder; a folder is renamed only onto a missing or empty one. After an exception
+    nothing is left. Makes the parent folders. Relative paths are resolved against the project.
+    """
+    path = resolve(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        remove(temporary)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a whole folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

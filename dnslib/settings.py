@@ -1,0 +1,105 @@
+"""Parameters that notebooks share, typed and with ranges; the defaults are the values of a quick run.
+
+A notebook's parameters cell holds some of these fields with equal defaults, then ``dnslib.Settings(data=data, ...)``
+checks them. A full run takes its values from ``notebooks/parameters/full.yaml``.
+"""
+
+import html
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dnslib.errors import MisuseError
+
+
+class Settings(BaseModel):
+    """Shared parameters; frozen. Raises MisuseError, one sentence, for an unknown name or a value out of range."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    data: str = Field("", description="folder with speech/, noise/ and rir/; empty: the embedded synthesiser")
+    outputs: str = Field("outputs/quick", min_length=1, description="folder of results, trained runs and caches")
+    profile: Literal["quick", "full"] = Field("quick", description="printed on figures and in the provenance")
+    seed: int = Field(0, ge=0, description="first seed")
+    seed_count: int = Field(1, ge=1, description="number of seeds: seed, seed + 1, ...")
+    speech_minutes: float = Field(30.0, gt=0, description="length of the embedded speech corpus")
+    noise_minutes: float = Field(20.0, gt=0, description="length of the embedded noise corpus")
+    baseline_steps: int = Field(200, ge=1, description="optimiser steps of a training from scratch")
+    fine_tuning_steps: int = Field(60, ge=1, description="optimiser steps after pruning")
+    batch_size: int = Field(32, ge=1, description="crops in a batch")
+    crop_seconds: float = Field(4.0, ge=0.5, description="length of a training crop")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="peak learning rate of AdamW")
+    weight_decay: float = Field(0.1, ge=0, description="weight decay of AdamW")
+    test_clips: int = Field(24, ge=2, description="clips that every network is scored on")
+    clip_seconds: float = Field(10.0, ge=9.01, description="length of a test clip; one DNSMOS window is 9.01 s")
+    latency_rounds: int = Field(30, ge=2, description="interleaved rounds of a latency measurement")
+    frames_per_round: int = Field(100, ge=1, description="frames timed in one round, per network")
+
+    def __init__(self, **values):
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise MisuseError(explain(error, type(self))) from None
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of this run: seed, seed + 1, ..."""
+        return tuple(range(self.seed, self.seed + self.seed_count))
+
+    @classmethod
+    def describe(cls) -> list[dict]:
+        """One row a field: name, type, default, allowed range, help."""
+        return [
+            {"name": name, "type": type_name(field), "default": field.default, "allowed": allowed(field),
+             "help": field.description or ""}
+            for name, field in cls.model_fields.items()
+        ]  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{name}</td><td>{html.escape(repr(getattr(self, name)))}</td>"
+            f"<td style='text-align:left'>{html.escape(field.description or '')}</td></tr>"
+            for name, field in type(self).model_fields.items()
+            if name in self.model_fields_set
+        )
+        return f"<table><tr><th>parameter</th><th>value</th><th>meaning</th></tr>{rows}</table>"
+
+
+def type_name(field) -> str:
+    """int, float, str, list, bool; the choices of a Literal are strings."""
+    return getattr(field.annotation, "__name__", "str") if field.annotation is not Literal["quick", "full"] else "str"
+
+
+def allowed(field) -> str:
+    """The range of a field in words: "at least 2", "one of quick, full"; empty when every value of its type is."""
+    choices = getattr(field.annotation, "__args__", ())
+    if choices and all(isinstance(choice, str) for choice in choices):
+        return "one of " + ", ".join(choices)
+    words = {"ge": "at least {}", "gt": "above {}", "le": "at most {}", "lt": "below {}"}
+    limits = [
+        text.format(getattr(limit, name)) for limit in field.metadata for name, text in words.items()
+        if getattr(limit, name, None) is not None
+    ]  # fmt: skip
+    if any(getattr(limit, "min_length", None) for limit in field.metadata):
+        limits.append("not empty")
+    return " and ".join(limits)
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """One line for the first thing wrong: the parameter, the value given, what is allowed, the nearest known name."""
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else "the parameters"
+    if first["type"] == "extra_forbidden" or name not in model.model_fields:
+        return unknown("parameter", name, model.model_fields)
+    field = model.model_fields[name]
+    wanted = ", ".join(part for part in (type_name(field), allowed(field)) if part)
+    more = f" ({error.error_count() - 1} more like this)" if error.error_count() > 1 else ""
+    return f"parameter {name} is {first['input']!r}, but must be {wanted}{more}"
+
+
+def unknown(kind: str, name: str, known) -> str:
+    """ "unknown parameter sed: did you mean seed?"; without a near one, all known names."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"unknown {kind} {name}: " + (f"did you mean {near[0]}?" if near else "known are " + ", ".join(known))
