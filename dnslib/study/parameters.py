@@ -1,0 +1,122 @@
+"""From the command line to checked parameter values of each notebook, before any kernel starts."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from dnslib.errors import MisuseError
+from dnslib.paper import CONFIGURATIONS
+from dnslib.paths import PROJECT
+from dnslib.settings import Settings, explain, unknown
+from dnslib.study.notebooks import Notebook, Parameter
+
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+OWN_OPTION = {"profile": "--profile", "data": "--data", "outputs": "--outputs"}
+AUDIO = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+
+def typed_model(notebook: Notebook) -> type[BaseModel]:
+    """The pydantic model of a notebook's parameters; a name shared with Settings has the type and range from there."""
+    fields = {}
+    for parameter in notebook.parameters:
+        shared = Settings.model_fields.get(parameter.name)
+        fields[parameter.name] = (shared.annotation, shared) if shared else (parameter.type, parameter.default)
+    return create_model("Parameters", __config__=STRICT, **fields)
+
+
+def check(notebook: Notebook, values: dict) -> None:
+    """Raise MisuseError, one sentence, when the notebook would not accept these values."""
+    model = typed_model(notebook)
+    try:
+        model(**values)
+    except ValidationError as error:
+        raise MisuseError(f"{explain(error, model)} (notebook {notebook.name})") from None
+    for name in values.get("configurations", ()):
+        if name not in CONFIGURATIONS:
+            raise MisuseError(unknown("configuration", str(name), CONFIGURATIONS))
+
+
+def plan(
+    notebooks: Sequence[Notebook],
+    profile: str = "quick",
+    data: str = "",
+    outputs: Path | None = None,
+    assignments: Sequence[tuple[str, str]] = (),
+) -> dict[str, dict]:
+    """The values to give each notebook, by its name; only those that differ from its defaults.
+
+    ``assignments`` are (name, text) pairs; each goes to every notebook that has the parameter, and wins over the
+    profile. Raises MisuseError for a name that no notebook has, and for a value that one does not accept.
+    """
+    known = {parameter.name for notebook in notebooks for parameter in notebook.parameters}
+    for name, _ in assignments:
+        if name in OWN_OPTION:
+            raise MisuseError(f"give {name} by {OWN_OPTION[name]}, not by -p")
+        if name not in known:
+            raise MisuseError(unknown("parameter", name, sorted(known)))
+    common = {"profile": profile, "data": data, "outputs": relative(outputs_folder(profile, outputs))}
+    values = {}
+    for notebook in notebooks:
+        given = profile_values(profile, notebook.path.parent) | common
+        mine = {name: value for name, value in given.items() if notebook.parameter(name)}
+        for name, text in assignments:
+            if parameter := notebook.parameter(name):
+                mine[name] = parse(text, parameter)
+        check(notebook, mine)
+        values[notebook.name] = {
+            name: value for name, value in mine.items() if value != notebook.parameter(name).default
+        }
+    return values
+
+
+def parse(text: str, parameter: Parameter) -> object:
+    """A value typed on the command line: text for a str, otherwise by YAML's rules, where 1e-3 is a number too."""
+    if parameter.type is str:
+        return text
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise MisuseError(f"the value {text!r} of parameter {parameter.name} is not YAML") from None
+    return [number(one) for one in value] if isinstance(value, list) else number(value)
+
+
+def number(value: object) -> object:
+    """YAML 1.1 reads 1e-3, without a point, as text; people mean the number."""
+    return float(value) if isinstance(value, str) and NUMBER.fullmatch(value) else value
+
+
+def profile_values(profile: str, folder: Path) -> dict:
+    """What ``parameters/<profile>.yaml`` next to the notebooks says; the quick values are the notebooks' defaults."""
+    path = folder / "parameters" / f"{profile}.yaml"
+    if profile == "quick" or not path.is_file():
+        return {}
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+
+
+def outputs_folder(profile: str, outputs: Path | None) -> Path:
+    """Where a run writes: ``outputs`` against the caller's folder, otherwise ``outputs/<profile>`` of the project."""
+    return Path(outputs).expanduser().absolute() if outputs else PROJECT / "outputs" / profile
+
+
+def relative(path: Path) -> str:
+    """The path as a notebook gets it: relative to the project when inside, so that the project can be moved."""
+    return path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else str(path)
+
+
+def data_folder(data: str) -> str:
+    """Absolute path of the folder of recordings, checked; empty stays empty (the embedded synthesiser)."""
+    if not data:
+        return ""
+    folder = Path(data).expanduser().resolve()
+    if not folder.is_dir():
+        raise MisuseError(f"the data folder {folder} does not exist" if not folder.exists() else f"{folder} is a file")
+    for kind in ("speech", "noise"):
+        if not (folder / kind).is_dir():
+            raise MisuseError(f"the data folder {folder} has no folder {kind}/ (needed: speech/ and noise/)")
+        if not any(path.suffix.lower() in AUDIO for path in (folder / kind).rglob("*")):
+            raise MisuseError(f"the folder {folder / kind} holds no recording ({', '.join(sorted(AUDIO))})")
+    return str(folder)

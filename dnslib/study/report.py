@@ -1,0 +1,180 @@
+"""One offline HTML file from the executed notebooks: contents, claims first, code folded away, formulas as MathML.
+
+Nothing in it is fetched from anywhere: styles are inline, figures and players are data: addresses, no MathJax.
+"""
+
+import csv
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from bs4 import BeautifulSoup
+from jinja2 import pass_context
+from latex2mathml.converter import convert
+from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+from dnslib.paths import write_atomically
+from dnslib.progress import duration
+from dnslib.study.notebooks import Notebook
+from dnslib.study.page import PAGE, STYLE
+
+TITLE = "Pruning a deep noise suppression network: the study"
+TEMPLATE = """{%- extends 'basic/index.html.j2' -%}
+{% block in_prompt %}{% endblock %}
+{% block input_group %}<details class="code"><summary>code</summary>{{ super() }}</details>{% endblock %}"""
+LOADS = ("script", "link", "iframe", "img", "audio", "video", "source", "embed", "object")  # tags that may fetch
+
+
+class Renderer(IPythonRenderer):
+    """Markdown to HTML with formulas as MathML, which browsers show without help."""
+
+    def block_math(self, body: str) -> str:
+        return mathml(body, "block")
+
+    def inline_math(self, body: str) -> str:
+        return mathml(body, "inline")
+
+    def latex_environment(self, name: str, body: str) -> str:
+        return mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", "block")
+
+
+class Exporter(HTMLExporter):
+    """The body of one notebook; anchors are not linked, as the contents are."""
+
+    @pass_context
+    def markdown2html(self, context, source: str) -> str:
+        attachments = context.get("cell", {}).get("attachments", {})
+        renderer = Renderer(escape=False, attachments=attachments, exclude_anchor_links=True)
+        return MarkdownWithMath(renderer=renderer).render(source)
+
+    def default_filters(self):
+        yield from super().default_filters()
+        yield "markdown2html", self.markdown2html
+
+
+@dataclass(frozen=True)
+class Section:
+    """One notebook in the report; ``headings`` are (id, text) of its second level."""
+
+    name: str
+    title: str
+    headings: tuple[tuple[str, str], ...]
+    body: str
+
+
+def mathml(formula: str, display: str) -> str:
+    """MathML of a formula; the formula itself where it cannot be converted."""
+    formula = formula.replace(r"\arg", r"\operatorname{arg}")  # the converter lacks it
+    try:
+        return convert(formula.strip(), display=display)
+    except Exception:  # a converter of other people's making may raise anything; a report must not fail for it
+        return f"<code>{html.escape(formula)}</code>"
+
+
+def write(notebooks: Sequence[Notebook], outputs: Path, profile: str) -> Path:
+    """Write ``report.html`` into the outputs folder from what has been executed there; returns its path."""
+    executed = [(one, outputs / f"{one.name}.ipynb") for one in notebooks if (outputs / f"{one.name}.ipynb").is_file()]
+    sections = [section(notebook.name, path) for notebook, path in executed]
+    missing = [one.name for one in notebooks if one.name not in {section_.name for section_ in sections}]
+    path = outputs / "report.html"
+    with write_atomically(path) as temporary:
+        temporary.write_text(page(sections, missing, outputs / "results", profile), encoding="utf-8")
+    return path
+
+
+def page(sections: Sequence[Section], missing: Sequence[str], results: Path, profile: str) -> str:
+    """The whole document."""
+    quick = (
+        "<p class='banner'><strong>Quick run.</strong> Small networks' trainings and few test clips: it shows that "
+        "everything works and which way things go, not the final numbers.</p>"
+        if profile == "quick"
+        else ""
+    )
+    absent = f"<p class='banner'>Not executed yet: {html.escape(', '.join(missing))}.</p>" if missing else ""
+    return PAGE.substitute(
+        title=html.escape(TITLE),
+        style=STYLE,
+        contents="\n".join(contents(one) for one in sections),
+        banner=quick + absent,
+        claims=claims_table(results / "claims.csv"),
+        provenance=provenance_line(results / "provenance.json"),
+        sections="\n".join(
+            f"<section id='{one.name}'><p class='source'>{one.name}.ipynb</p>\n{one.body}</section>" for one in sections
+        ),
+    )
+
+
+def section(name: str, path: Path) -> Section:
+    """Convert one executed notebook."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata.pop("widgets", None)
+    exporter = Exporter(raw_template=TEMPLATE, embed_images=True, sanitize_html=False)
+    exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
+    body, _ = exporter.from_notebook_node(notebook, {"metadata": {"path": str(path.parent)}})
+    soup = BeautifulSoup(body, "html.parser")
+    for tag in soup.find_all(LOADS):
+        if fetches(tag):
+            tag.replace_with(soup.new_string(f"[{tag.name} left out: it would be fetched from the network]"))
+    for tag in soup.find_all(id=True):
+        tag["id"] = f"{name}--{tag['id']}"  # the same heading may stand in two notebooks
+    for tag in soup.select("a[href^='#']"):
+        tag["href"] = f"#{name}--{tag['href'][1:]}"
+    for tag in soup.select("table"):
+        tag.wrap(soup.new_tag("div", attrs={"class": "wide"}))
+    top = soup.find("h1")
+    headings = tuple((tag["id"], tag.get_text()) for tag in soup.find_all("h2") if tag.get("id"))
+    return Section(name, top.get_text() if top else name, headings, str(soup))
+
+
+def fetches(tag) -> bool:
+    """Whether a tag names something outside the file."""
+    addresses = [tag.get(name) for name in ("src", "href", "data", "poster", "srcset")]
+    return any(address and not address.startswith(("data:", "#")) for address in addresses)
+
+
+def contents(one: Section) -> str:
+    """The entry of a notebook in the table of contents."""
+    inner = "".join(f"<li><a href='#{id_}'>{html.escape(text)}</a></li>" for id_, text in one.headings)
+    return f"<li><a href='#{one.name}'>{html.escape(one.title)}</a><ul>{inner}</ul></li>"
+
+
+def claims_table(path: Path) -> str:
+    """The claims and their verdicts as the notebook on conclusions wrote them; nothing without that file."""
+    if not path.is_file():
+        return ""
+    with path.open(newline="", encoding="utf-8") as file:
+        head, *rows = csv.reader(file)
+    verdict = next((index for index, name in enumerate(head) if "verdict" in name), None)
+    cells = "".join(
+        "<tr>" + "".join(cell(text, index == verdict) for index, text in enumerate(row)) + "</tr>" for row in rows
+    )
+    names = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in head)
+    return f"<section id='claims'><h1>Claims</h1><div class='wide'><table>{names}{cells}</table></div></section>"
+
+
+def cell(text: str, verdict: bool) -> str:
+    kind = " class='verdict " + "-".join(text.lower().split()[:2]) + "'" if verdict else ""
+    return f"<td{html.escape(kind, quote=False)}>{html.escape(text)}</td>"
+
+
+def provenance_line(path: Path) -> str:
+    """Commit, machine and time of the run in a sentence."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    runs = [run for run in facts.get("notebooks", {}).values() if run]
+    finished = max((run["finished"] for run in runs), default="")[:16].replace("T", " ")
+    commit = (facts.get("commit") or "no commit")[:10] + (" with local changes" if facts.get("dirty") else "")
+    parts = [
+        f"{facts.get('profile')} profile",
+        f"commit {commit}",
+        f"{facts.get('cpu')}, {facts.get('threads')} threads",
+        f"data: {Path(facts.get('data') or '').name}",
+        f"finished {finished}, {duration(sum(run['seconds'] for run in runs))} of notebooks",
+    ]
+    return html.escape(" · ".join(parts))

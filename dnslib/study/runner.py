@@ -1,0 +1,202 @@
+"""Execute notebooks through papermill, one after the other: validate, run to a temporary file, judge, sign, rename.
+
+Papermill alone is not enough: it starts a kernel before it looks at a value, and marks a cell that timed out or a
+kernel that died as completed, so the outputs are judged here.
+"""
+
+import json
+import logging
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+
+from dnslib.errors import MisuseError
+from dnslib.paths import PROJECT, write_atomically
+from dnslib.progress import STATUS_FILE, duration
+from dnslib.study import state as states
+from dnslib.study.console import Console
+from dnslib.study.notebooks import Notebook, in_order
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class StudyError(Exception):
+    """A notebook failed; the message names notebook, cell and error in one line. Exit status 1."""
+
+
+def run(notebooks: Sequence[Notebook], values: dict[str, dict], outputs: Path, data: str, console: Console) -> int:
+    """Run what is not up to date, in order; returns how many notebooks ran. Call it inside `locked`.
+
+    ``values`` are those of `parameters.plan`, ``data`` the checked folder of recordings or "". Raises StudyError at the
+    first failure; what finished before stays.
+    """
+    ordered, data_digest, ran = in_order(notebooks), states.folder_digest(data), 0
+    expected = [states.fingerprint(one, values[one.name], outputs, data_digest) for one in ordered]
+    before = [states.state(one, print_, outputs) for one, print_ in zip(ordered, expected, strict=True)]
+    console.plan(sum(not one.fresh for one in before), len(before))
+    for index, notebook in enumerate(ordered):
+        fingerprint = states.fingerprint(notebook, values[notebook.name], outputs, data_digest)  # inputs may be new
+        now = states.state(notebook, fingerprint, outputs)
+        label = f"[{index + 1}/{len(ordered)}] {notebook.name}"
+        if now.fresh:
+            console.line(f"{label}  up to date")
+            continue
+        later = [one.seconds for one in before[index + 1 :] if not one.fresh]
+        with console.notebook(label, now.seconds, None if None in later else sum(later)) as status_file:
+            seconds = execute(notebook, values[notebook.name], fingerprint, outputs, status_file)
+        console.line(f"{label}  done in {duration(seconds)}")
+        ran += 1
+    return ran
+
+
+def execute(
+    notebook: Notebook, values: dict, fingerprint: dict[str, str], outputs: Path, status_file: Path | None = None
+) -> float:
+    """Execute one notebook into ``outputs/<name>.ipynb``; returns the seconds it took. Raises StudyError."""
+    import nbformat
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    target, failed = outputs / f"{notebook.name}.ipynb", outputs / f"{notebook.name}.failed.ipynb"
+    temporary = outputs / f".{notebook.name}.running.ipynb"  # the lock on the folder makes it ours
+    start, died = time.monotonic(), ""
+    try:
+        with kernel_environment(status_file):
+            papermill.execute_notebook(
+                notebook.path,
+                temporary,
+                parameters=values,
+                kernel_name="python3",
+                language="python",
+                cwd=notebook.path.parent,  # as in JupyterLab
+                progress_bar=False,
+                kernel_manager_class=own_kernel_manager(),
+                extra_arguments=["--log-level=ERROR"],
+                raise_on_iopub_timeout=False,
+            )
+    except PapermillExecutionError:
+        pass  # the error is among the outputs, judged below
+    except (RuntimeError, TimeoutError) as error:  # a dead kernel, or one that did not start
+        died = f"{type(error).__name__}: the kernel died; too little memory is the usual reason"
+    seconds = time.monotonic() - start
+    executed = nbformat.read(temporary, as_version=4)
+    missing = [name for name in notebook.writes if not (outputs / name).is_file()]
+    problem = judge(executed, died) or (f"it did not write {missing[0]}" if missing else "")
+    if problem:
+        os.replace(temporary, failed)
+        if problem.startswith("MisuseError: "):
+            raise MisuseError(f"{problem.removeprefix('MisuseError: ')} (notebook {notebook.name})")
+        raise StudyError(f"notebook {notebook.name}, {problem}; see {failed}")
+    executed.metadata[states.KEY] = {
+        "fingerprint": fingerprint,
+        "results": states.results(notebook, outputs),
+        "parameters": json.loads(json.dumps(values)),
+        "seconds": round(seconds, 1),
+        "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+    sign(executed)
+    nbformat.write(executed, temporary)
+    os.replace(temporary, target)
+    failed.unlink(missing_ok=True)
+    return seconds
+
+
+def judge(executed, died: str = "") -> str:
+    """What is wrong with an executed notebook, in one line; empty when nothing is: errors, cells not executed."""
+    for cell in executed.cells:
+        if cell.cell_type != "code" or not cell.source.strip():
+            continue
+        meant = "raises-exception" in cell.metadata.get("tags", ())
+        error = next((output for output in cell.outputs if output.output_type == "error"), None)
+        where = f"cell [{cell.execution_count or '*'}] `{first_line(cell.source)}`"
+        if error and not meant:
+            text = ANSI.sub("", f"{error.ename}: {error.evalue}").strip()
+            return text if error.ename == "MisuseError" else f"{where}: {' '.join(text.split())[:500]}"
+        if cell.execution_count is None:
+            return f"{where}: {died or 'it was not executed'}"
+    return f"after the last cell: {died}" if died else ""
+
+
+def first_line(source: str) -> str:
+    """The first line of code that is no comment, shortened."""
+    lines = [line.strip() for line in source.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    return (lines or [""])[0][:60]
+
+
+def own_kernel_manager() -> type:
+    """Kernel manager that starts this interpreter, whatever "python3" means in the user's Jupyter folders."""
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+
+    class OwnInterpreter(AsyncKernelManager):
+        def _kernel_spec_manager_default(self):
+            return KernelSpecManager(kernel_dirs=[])  # without folders to search, the native kernel is left
+
+    return OwnInterpreter
+
+
+@contextmanager
+def kernel_environment(status_file: Path | None) -> Iterator[None]:
+    """Environment of the kernels: this checkout's dnslib comes first, and progress goes to the status file."""
+    path = os.pathsep.join(part for part in (str(PROJECT), os.environ.get("PYTHONPATH", "")) if part)
+    added = {"PYTHONPATH": path, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    if status_file:
+        added[STATUS_FILE] = str(status_file)
+    before = {name: os.environ.get(name) for name in added}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def sign(executed) -> None:
+    """Mark the outputs as trusted, so that JupyterLab shows them; without a writable home it does without."""
+    from nbformat.sign import NotebookNotary
+
+    with suppress(Exception):
+        NotebookNotary().sign(executed)
+
+
+@contextmanager
+def locked(outputs: Path) -> Iterator[None]:
+    """Hold the outputs folder. Raises MisuseError that says who holds it; a killed holder holds nothing."""
+    from filelock import FileLock, Timeout
+
+    try:
+        outputs.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise MisuseError(f"results cannot be written to {outputs}: {error.strerror.lower()}") from None
+    lock, holder = FileLock(outputs / ".lock", timeout=0), outputs / ".lock.json"
+    try:
+        lock.acquire()
+    except Timeout:
+        raise MisuseError(f"{outputs} is being written by {held_by(holder)}; wait, or choose other --outputs") from None
+    except PermissionError as error:
+        raise MisuseError(f"results cannot be written to {outputs}: {error.strerror.lower()}") from None
+    try:
+        since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+        with write_atomically(holder) as path:
+            path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def held_by(holder: Path) -> str:
+    """ "process 123 on host since time", as the holder wrote it."""
+    try:
+        return "process {pid} on {host} since {since}".format(**json.loads(holder.read_text()))
+    except (OSError, ValueError, KeyError):
+        return "another run"

@@ -1,0 +1,172 @@
+"""What is up to date: a fingerprint of everything a notebook's results depend on, kept in the executed notebook.
+
+There is no second database that a kill could leave behind: a notebook either was renamed to its place, with the
+fingerprint inside, or it was not.
+"""
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from dnslib import _NAMES
+from dnslib.study.notebooks import Notebook
+
+PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGES = ("torch", "onnxruntime")
+KEY = "dnslib_run"  # in the metadata of an executed notebook
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+LOCATIONS = ("data", "outputs")  # parameters that only say where something lies; moving it changes no result
+
+
+@dataclass(frozen=True)
+class State:
+    """``word`` is "never run", "up to date", "failed" or "changed"; ``changes`` names what; times of the last run."""
+
+    word: str
+    changes: tuple[str, ...] = ()
+    seconds: float | None = None
+    finished: str = ""
+
+    @property
+    def fresh(self) -> bool:
+        return self.word == "up to date"
+
+    def __str__(self) -> str:
+        return f"{self.word} ({', '.join(self.changes)})" if self.changes else self.word
+
+
+def fingerprint(notebook: Notebook, values: dict, outputs: Path, data_digest: str = "") -> dict[str, str]:
+    """Digests by kind of input. Markdown, and comments and docstrings of the library, are left out: no result changes.
+
+    ``data_digest`` is the `folder_digest` of the recordings, empty without recordings.
+    """
+    kept = {name: value for name, value in values.items() if name not in LOCATIONS}
+    return {
+        "code": digest(*notebook.code),
+        "library": digest(*(module_digest(path, path.stat().st_mtime_ns) for path in library_files(notebook.code))),
+        "parameters": digest(json.dumps(kept, sort_keys=True, default=str)),
+        "packages": digest(*(installed(package) for package in PACKAGES)),
+        "data": data_digest if notebook.parameter("data") else "",
+        "inputs": digest(*(f"{path.name} {file_digest(path)}" for path in inputs(notebook, outputs))),
+    }
+
+
+def state(notebook: Notebook, expected: dict[str, str], outputs: Path) -> State:
+    """Compare the expected fingerprint with the one of the last run, and its results with what it wrote."""
+    last = last_run(outputs / f"{notebook.name}.ipynb")
+    failed = (outputs / f"{notebook.name}.failed.ipynb").exists()
+    if last is None:
+        return State("failed" if failed else "never run")
+    changes = [kind for kind, value in expected.items() if last["fingerprint"].get(kind) != value]
+    if any(file_digest(outputs / name) != last["results"].get(name) for name in notebook.writes):
+        changes.append("results")
+    word = "up to date" if not changes else "failed" if failed else "changed"
+    return State(word, tuple(changes), last["seconds"], last["finished"])
+
+
+def last_run(path: Path) -> dict | None:
+    """What the runner noted in an executed notebook; None when there is none that the runner finished."""
+    try:
+        noted = json.loads(path.read_text(encoding="utf-8"))["metadata"][KEY]
+        return noted if {"fingerprint", "results", "seconds", "finished"} <= noted.keys() else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def results(notebook: Notebook, outputs: Path) -> dict[str, str]:
+    """Digests of the files the notebook wrote."""
+    return {name: file_digest(outputs / name) for name in notebook.writes}
+
+
+def inputs(notebook: Notebook, outputs: Path) -> list[Path]:
+    """Result files the notebook reads, as they are now; its own results are not among them."""
+    found = {path for pattern in notebook.reads for path in outputs.glob(pattern) if path.is_file()}
+    own = notebook.writes
+    return sorted(path for path in found if not any(fnmatch(path.relative_to(outputs).as_posix(), one) for one in own))
+
+
+def library_files(code: Iterable[str], package: Path = PACKAGE) -> list[Path]:
+    """The files of the library that the code needs: what it imports or names as ``dnslib.…``, and what those import."""
+    trees = [tree for source in code if (tree := parse(source)) is not None]
+    waiting, found = [name for tree in trees for name in used_modules(tree)], set()
+    while waiting:
+        for path in module_files(waiting.pop(), package):
+            if path not in found:
+                found.add(path)
+                if path.suffix == ".py":
+                    waiting += used_modules(parse(path.read_text(encoding="utf-8")))
+    return sorted(found)
+
+
+def module_files(name: str, package: Path) -> list[Path]:
+    """Files of a module of the package: its file, or every file of its folder."""
+    if (package / f"{name}.py").is_file():
+        return [package / f"{name}.py"]
+    return [path for path in (package / name).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+
+
+def used_modules(tree: ast.AST | None) -> list[str]:
+    """Names of the modules of dnslib that a syntax tree imports or reaches as an attribute of ``dnslib``."""
+    names = []
+    for node in ast.walk(tree) if tree else ():
+        if isinstance(node, ast.Import):
+            names += [part[1] for alias in node.names if (part := alias.name.split("."))[0] == "dnslib" and part[1:]]
+        elif isinstance(node, ast.ImportFrom) and node.module == "dnslib":
+            names += [_NAMES.get(alias.name, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dnslib."):
+            names.append(node.module.split(".")[1])
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "dnslib":
+            names.append(_NAMES.get(node.attr, node.attr))
+    return names
+
+
+def parse(source: str) -> ast.Module | None:
+    """Syntax tree of a cell, without the lines only IPython understands; None when it is no Python all the same."""
+    lines = ("" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines())
+    try:
+        return ast.parse("\n".join(lines))
+    except SyntaxError:
+        return None
+
+
+@cache
+def module_digest(path: Path, changed: int) -> str:
+    """Digest of a file of the library as of its time of change; comments and docstrings of a module do not count."""
+    if path.suffix != ".py":
+        return path.name + file_digest(path)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node) is not None:
+            node.body[0] = ast.Pass()
+    return digest(path.name, ast.unparse(tree))
+
+
+def folder_digest(folder: str) -> str:
+    """Digest of a listing (path, size, time of change): reading gigabytes to see that nothing changed is too slow."""
+    if not folder:
+        return ""
+    root = Path(folder)
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return digest(*(f"{path.relative_to(root)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files))
+
+
+def file_digest(path: Path) -> str:
+    """Digest of the content; empty for a missing file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
+
+
+def digest(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+
+
+def installed(package: str) -> str:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return f"{package} is missing"
