@@ -1,0 +1,348 @@
+"""Trained networks as files: a `Run` says all that decides a network, a `Laboratory` trains it once and scores it once.
+
+A run is a frozen record; a run that starts from another one holds it. Its folder, ``<outputs>/runs/<name>-<hash>``,
+is keyed by the record and by the source code that matters:
+
+    config.json   history.csv   model.safetensors   summary.json   scores-<test set>.csv   DONE
+
+Notebooks ask for the runs they need, so a network that two notebooks need is trained once, and any notebook works
+alone. Killed and started again, a run continues at its checkpoint.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from filelock import FileLock, Timeout
+from safetensors.torch import load_file, save_file
+
+from dnslib import data, export, paper, profiling, quality
+from dnslib.errors import MisuseError
+from dnslib.model import Cruse, enhance, parameter_count
+from dnslib.paths import resolve, write_atomically
+from dnslib.progress import track
+from dnslib.pruning import prune, sparsify, sparsity
+from dnslib.settings import Settings
+from dnslib.training import CHECKPOINT, Recipe, train, validate
+
+TEST_SEED = 2021  # of the test clips; every seed of the networks is scored on the same clips
+NOISY = "noisy"
+_CODE = ("gru.py", "model.py", "stft.py", "loss.py", "training.py", "pruning.py", "data/*.py")
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that decides a network's weights. ``steps`` 0 is a network not trained (further)."""
+
+    widths: tuple[int, ...]
+    steps: int = 0
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.1
+    batch_size: int = 32
+    crop_seconds: float = 4.0
+    seed: int = 0
+    data: str = ""  # digest of the corpora
+    sparsity: float = 0.0  # share of GRU weights set to zero at the start, and kept there
+    start: "Run | None" = None  # the network this one is pruned from; None: random weights
+    groups: int = 4
+
+    @property
+    def key(self) -> str:
+        """Twelve hexadecimal digits of the record and the code that trains it."""
+        text = json.dumps(asdict(self), sort_keys=True) + code_digest()
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def name(self) -> str:
+        """A folder name that a person recognises: configuration, what was done, hash."""
+        sparse = f"-sparse{self.sparsity:g}" if self.sparsity else ""
+        tuned = "-tuned" if self.start and self.steps else "-pruned" if self.start else ""
+        return f"{configuration_name(self.widths)}{sparse}{tuned}-seed{self.seed}-{self.key}"
+
+
+def configuration_name(widths: tuple[int, ...]) -> str:
+    """The paper's name of these widths, or the widths joined by x."""
+    names = {value: name for name, value in paper.CONFIGURATIONS.items()}
+    return names.get(tuple(widths), "x".join(map(str, widths)))
+
+
+@cache
+def code_digest() -> str:
+    """Digest of the sources that decide a trained network: changed code never finds an old network."""
+    package = Path(__file__).parent
+    files = sorted(path for pattern in _CODE for path in package.glob(pattern))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+class Laboratory:
+    """The runs, test clips, scores and latencies of one study, kept under ``settings.outputs``."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.outputs = resolve(settings.outputs)
+
+    # --- which runs there are ---------------------------------------------------------------------------------------
+
+    def untrained(self, name: str) -> Run:
+        """Random weights of a configuration: enough for parameters, memory and latency. Needs no data."""
+        return Run(widths_of(name), seed=self.settings.seed)
+
+    def baseline(self, name: str = "CRUSE32", seed: int | None = None, steps: int | None = None) -> Run:
+        """A configuration trained from scratch; ``steps`` other than the settings' for `direct` and comparisons."""
+        return self._trained(widths_of(name), seed, steps or self.settings.baseline_steps)
+
+    def direct(self, name: str, seed: int | None = None) -> Run:
+        """Trained from scratch for as many steps as the baseline and the fine-tuning together (Table 3)."""
+        return self.baseline(name, seed, self.settings.baseline_steps + self.settings.fine_tuning_steps)
+
+    def pruned(self, name: str, seed: int | None = None) -> Run:
+        """CRUSE32 sliced to a configuration, not fine-tuned (Table 6)."""
+        return self._trained(widths_of(name), seed, 0, start=self.baseline(seed=seed))
+
+    def fine_tuned(self, name: str, seed: int | None = None, learning_rate: float | None = None) -> Run:
+        """CRUSE32 sliced to a configuration and trained on, by default with the original hyper-parameters."""
+        start = self.baseline(seed=seed)
+        return self._trained(widths_of(name), seed, self.settings.fine_tuning_steps, start, learning_rate)
+
+    def sparse(self, fraction: float, fine_tuned: bool, seed: int | None = None) -> Run:
+        """CRUSE32 with this share of its GRU weights set to zero (Table 7)."""
+        start, steps = self.baseline(seed=seed), self.settings.fine_tuning_steps if fine_tuned else 0
+        return self._trained(start.widths, seed, steps, start, sparsity=fraction)
+
+    def network(self, name: str, seed: int | None = None) -> Run:
+        """What Figure 1 shows under a name: the baselines from scratch, the others pruned and fine-tuned."""
+        return self.fine_tuned(name, seed) if name in paper.PRUNED else self.baseline(name, seed)
+
+    def _trained(self, widths, seed, steps, start=None, learning_rate=None, sparsity=0.0) -> Run:
+        s = self.settings
+        return Run(
+            tuple(widths), steps, s.learning_rate if learning_rate is None else learning_rate, s.weight_decay,
+            s.batch_size, s.crop_seconds, s.seed if seed is None else seed, self.corpora.digest, sparsity, start,
+        )  # fmt: skip
+
+    # --- data -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def corpora(self) -> data.Corpora:
+        """The training, validation and test material; prepared once."""
+        return data.prepare(self.settings)
+
+    @cached_property
+    def clips(self) -> list[data.Clip]:
+        """The test clips: speakers and noises that no training heard."""
+        return data.test_clips(
+            self.corpora.test, self.settings.test_clips, self.settings.clip_seconds, seed=TEST_SEED
+        )  # fmt: skip
+
+    # --- training ---------------------------------------------------------------------------------------------------
+
+    def folder(self, run: Run) -> Path:
+        """Where the run lies, trained or not."""
+        return self.outputs / "runs" / run.name
+
+    def train(self, run: Run) -> Path:
+        """The folder of the run; trains it first (and the run it starts from) if that was not done before.
+
+        Another process training the same run is waited for.
+        """
+        folder = self.folder(run)
+        if (folder / "DONE").exists():
+            return folder
+        if run.start:
+            self.train(run.start)
+        folder.mkdir(parents=True, exist_ok=True)
+        with waiting_lock(folder.with_name(f".{run.name}.lock")):
+            if not (folder / "DONE").exists():
+                self._train(run, folder)
+        return folder
+
+    def _train(self, run: Run, folder: Path) -> None:
+        write_json(folder / "config.json", asdict(run) | {"code": code_digest()})
+        started = time.perf_counter()
+        model, history = self._start(run), []
+        if run.steps:
+            recipe = Recipe(run.steps, run.learning_rate, run.weight_decay, freeze_zeros=run.sparsity > 0)
+            batches = data.Mixtures(self.corpora.train, run.seed, run.batch_size, run.crop_seconds)
+            history = train(model.to(device()), batches, recipe, folder, description=f"training {describe(run)}")
+        model = model.cpu()
+        write_csv(folder / "history.csv", pd.DataFrame(history))
+        with write_atomically(folder / "model.safetensors") as path:
+            save_file(model.state_dict(), path)
+        write_json(folder / "summary.json", self._summary(run, model, time.perf_counter() - started))
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+        (folder / "DONE").touch()
+
+    def _start(self, run: Run) -> Cruse:
+        """The network before its first step."""
+        if run.start is None:
+            torch.manual_seed(run.seed)
+            model = Cruse(run.widths, run.groups)
+        else:
+            model = prune(self.load(run.start), run.widths)
+        return sparsify(model, run.sparsity) if run.sparsity else model
+
+    def _summary(self, run: Run, model: Cruse, seconds: float) -> dict:
+        summary = {
+            "parameters": parameter_count(model),
+            "sparsity": sparsity(model),
+            "seconds_of_last_session": seconds,
+        }
+        if run.data:
+            held_out = data.Mixtures(self.corpora.validation, 0, run.batch_size, run.crop_seconds)
+            summary["validation_loss"] = validate(model, held_out)
+        summary["audio_seconds"] = run.steps * run.batch_size * run.crop_seconds
+        return summary
+
+    def load(self, run: Run) -> Cruse:
+        """The network of a run, in evaluation mode on the CPU; trained first if need be."""
+        model = Cruse(run.widths, run.groups)
+        model.load_state_dict(load_file(self.train(run) / "model.safetensors"))
+        return model.eval()
+
+    def history(self, run: Run) -> pd.DataFrame:
+        """One row a step: step, loss, learning_rate, gradient_norm."""
+        return pd.read_csv(self.train(run) / "history.csv")
+
+    def summary(self, run: Run) -> dict:
+        """parameters, sparsity, validation_loss, audio_seconds of a run."""
+        return json.loads((self.train(run) / "summary.json").read_text())
+
+    # --- quality ----------------------------------------------------------------------------------------------------
+
+    def enhanced(self, run: Run) -> list[np.ndarray]:
+        """The test clips through a run's network, each (samples,)."""
+        model = self.load(run)
+        return [enhance(model, clip.noisy) for clip in self.clips]
+
+    def scores(self, run: Run) -> pd.DataFrame:
+        """DNSMOS P.835 and SI-SDR of every test clip through a run's network, one row a clip; scored once."""
+        return self._scores(self.train(run), lambda: self.enhanced(run), describe(run))
+
+    def noisy_scores(self) -> pd.DataFrame:
+        """The scores of the test clips as they are."""
+        return self._scores(self.outputs / "runs", lambda: [clip.noisy for clip in self.clips], NOISY)
+
+    def clean_scores(self) -> pd.DataFrame:
+        """The scores of the test clips' references: what a perfect denoiser would reach."""
+        return self._scores(self.outputs / "runs" / "clean", lambda: [clip.clean for clip in self.clips], "clean")
+
+    def _scores(self, folder: Path, waveforms: Callable[[], list[np.ndarray]], description: str) -> pd.DataFrame:
+        path = folder / f"scores-{self._test_set}.csv"
+        if not path.exists():
+            scores = quality.score_clips(waveforms(), self.clips, description=f"scoring {description}")
+            write_csv(path, scores)
+        return pd.read_csv(path)
+
+    @cached_property
+    def _test_set(self) -> str:
+        s = self.settings
+        text = f"{self.corpora.digest} {code_digest()} {s.test_clips} {s.clip_seconds} {TEST_SEED}"
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def over_seeds(self, make: Callable[[int], Run]) -> pd.DataFrame:
+        """Scores of ``make(seed)`` for every seed of the settings, stacked, with a ``seed`` column."""
+        return pd.concat([self.scores(make(seed)).assign(seed=seed) for seed in self.settings.seeds], ignore_index=True)
+
+    def quality_table(
+        self, rows: Mapping[str, Callable[[int], Run]], reference: str | None = None, against_noisy: bool = False
+    ) -> pd.DataFrame:
+        """One row a name: clips, seeds, scores with 95 % intervals; deltas paired by clip against a row or noisy."""
+        scores = {name: self.over_seeds(make) for name, make in rows.items()}
+        base = self.noisy_scores() if against_noisy else scores.get(reference)
+        table = pd.DataFrame([quality.summarise(score, base) for score in scores.values()])
+        table.insert(0, "model", list(scores))
+        table.insert(2, "seeds", self.settings.seed_count)
+        return table
+
+    # --- speed ------------------------------------------------------------------------------------------------------
+
+    def streaming_file(self, run: Run) -> Path:
+        """The streaming ONNX file of a run's network, written once."""
+        path = self.train(run) / f"streaming-{source_digest(export)}.onnx"
+        return path if path.exists() else export.export_streaming(self.load(run), path)
+
+    def latency(self, runs: Mapping[str, Run]) -> pd.DataFrame:
+        """`profiling.measure_latency` of several runs in one interleaved measurement; measured once, then read."""
+        files = {name: self.streaming_file(run) for name, run in runs.items()}
+        s = self.settings
+        protocol = {"rounds": s.latency_rounds, "frames_per_round": s.frames_per_round, "seed": s.seed}
+        about = {name: str(path.relative_to(self.outputs)) for name, path in files.items()}
+        about |= {"protocol": protocol, "code": source_digest(profiling), "cpu": profiling.machine().get("cpu")}
+        key = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:12]
+        path = self.outputs / "latency" / f"{key}.csv"
+        if not path.exists():
+            write_csv(path, profiling.measure_latency(files, **protocol))
+        return pd.read_csv(path)
+
+    # --- results ----------------------------------------------------------------------------------------------------
+
+    def save(self, name: str, table: pd.DataFrame) -> pd.DataFrame:
+        """Write ``results/<name>.csv``; returns the table as it is."""
+        write_csv(self.outputs / "results" / f"{name}.csv", table)
+        return table
+
+    def result(self, name: str) -> pd.DataFrame:
+        """Read ``results/<name>.csv`` of another notebook; MisuseError when that one did not run yet."""
+        path = self.outputs / "results" / f"{name}.csv"
+        if not path.exists():
+            raise MisuseError(f"{path.name} is not there yet: run the notebook that writes it, or the whole study.")
+        return pd.read_csv(path)
+
+
+def widths_of(name: str) -> tuple[int, ...]:
+    """The widths of a named configuration; MisuseError with the known names for another."""
+    if name not in paper.CONFIGURATIONS:
+        raise MisuseError(f"Unknown configuration {name!r}; known: {', '.join(paper.CONFIGURATIONS)}.")
+    return paper.CONFIGURATIONS[name]
+
+
+def describe(run: Run) -> str:
+    """A run in a few words, for progress lines."""
+    words = [configuration_name(run.widths)]
+    words += [f"{run.sparsity:.0%} sparse"] if run.sparsity else []
+    words += ["after pruning"] if run.start and run.steps and not run.sparsity else []
+    return " ".join(words) + (f", seed {run.seed}" if run.seed else "")
+
+
+def device() -> torch.device:
+    """The GPU when there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def source_digest(module) -> str:
+    """Eight hexadecimal digits of a module's source."""
+    return hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()[:8]
+
+
+def waiting_lock(path: Path) -> FileLock:
+    """A lock on ``path``; says so once when another process holds it."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+        lock.release()
+    except Timeout:
+        print(f"{path.name} is held by another process, waiting for it …", flush=True)
+    return lock
+
+
+def write_json(path: Path, value) -> None:
+    with write_atomically(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    with write_atomically(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def train_all(laboratory: Laboratory, runs: Iterable[Run]) -> None:
+    """Train several runs one after another, with one overall progress line."""
+    for run in track(list(runs), description="networks"):
+        laboratory.train(run)
