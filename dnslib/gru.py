@@ -67,7 +67,7 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_output):
         x, w_ih, w_hh, gates, new, hidden, rounded = ctx.saved_tensors
-        groups, frames, batch, size = x.shape
+        frames, size = x.shape[1], x.shape[3]
         with torch.autocast(x.device.type, enabled=False):
             # d gate / d state of each frame, all frames at once: one product a frame is left for the loop
             r, z, from_state = gates.chunk(3, dim=-1)

@@ -5,6 +5,7 @@ Source: CRUSE paper (arXiv 2101.09249), its network section; widths from §4 of 
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -79,9 +80,7 @@ class Cruse(nn.Module):
 
 def lost_bins(sizes: Sequence[int]) -> tuple[int, ...]:
     """Bins at the upper edge that each encoder's stride leaves out: (0, 1, 0, 0) for 161, 80, 39, 19, 9."""
-    return tuple(
-        size - ((smaller - 1) * STRIDE[1] + KERNEL[1]) for size, smaller in zip(sizes, sizes[1:], strict=False)
-    )
+    return tuple(size - ((smaller - 1) * STRIDE[1] + KERNEL[1]) for size, smaller in pairwise(sizes))
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -198,6 +198,4 @@ def _check_fits(model: Cruse, widths: Sequence[int]) -> None:
     if any(not 1 <= new <= old for new, old in zip(widths, model.widths, strict=True)):
         raise MisuseError(f"{tuple(widths)} is not a narrower version of the network's {model.widths}.")
     if widths[-1] % model.groups:
-        raise MisuseError(
-            f"The last width, {widths[-1]}, cannot be split into {model.groups} equal groups of channels."
-        )
+        raise MisuseError(f"The last width, {widths[-1]}, cannot be split into {model.groups} equal groups.")

@@ -19,7 +19,7 @@ _CENTRE, _SPREAD = -2.0, 2.0  # log10 power of a middling bin at -28 dBFS, and t
 
 
 @cache
-def window(device: torch.device = torch.device("cpu")) -> torch.Tensor:
+def window(device: torch.device) -> torch.Tensor:
     """Square-root of the periodic Hann window, ``(320,)``: its squares sum to one at the hop."""
     return torch.hann_window(WINDOW, periodic=True, dtype=torch.float64).sqrt().float().to(device)
 
