@@ -77,7 +77,7 @@ def execute(
                 cwd=notebook.path.parent,  # as in JupyterLab
                 progress_bar=False,
                 kernel_manager_class=own_kernel_manager(),
-                extra_arguments=["--log-level=ERROR"],
+                extra_arguments=["--log-level=CRITICAL"],
                 raise_on_iopub_timeout=False,
             )
     except PapermillExecutionError:

@@ -1,0 +1,38 @@
+"""Fixtures that several test files share."""
+
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_jupyter_folders(tmp_path_factory):
+    """Signatures and histories of test notebooks do not go to the user's folders."""
+    folder = tmp_path_factory.mktemp("jupyter")
+    names = ("JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update({name: str(folder / name.lower()) for name in names})
+    yield
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@pytest.fixture(scope="session")
+def make_notebook():
+    """Function that writes a small notebook: make_notebook(folder, name, parameters, *code, **about) -> path."""
+
+    def make(folder: Path, name: str, parameters: str, *code: str, heading: str = "", **about) -> Path:
+        cells = [
+            new_markdown_cell(f"# {heading or name}"),
+            new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+            *(new_code_cell(source) for source in code),
+        ]
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{name}.ipynb"
+        nbformat.write(new_notebook(cells=cells, metadata={"dnslib": about}), path)
+        return path
+
+    return make

@@ -1,0 +1,79 @@
+"""Who imports whom, read from the source; that the library is this one; that it starts quickly."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dnslib
+
+PACKAGE = Path(__file__).resolve().parents[1] / "dnslib"
+LAYERS = [  # a module may import modules of earlier layers only: no sideways, no circles
+    {"errors"},
+    {"stft", "paper", "plots", "display", "progress", "paths"},
+    {"settings", "gru", "loss"},
+    {"model"},
+    {"pruning", "export"},
+    {"training", "quality", "data", "profiling"},
+    {"experiments"},
+    {"study"},
+    {"__main__"},
+]
+KNOW_NOBODY = {"stft", "paper", "plots", "display", "progress"}
+MODULES = sorted({path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")})
+
+
+def imported(module: str) -> set[str]:
+    """Modules of dnslib that a module, or a package with all its files, imports anywhere."""
+    files = (
+        [PACKAGE / f"{module}.py"] if (PACKAGE / f"{module}.py").exists() else list((PACKAGE / module).rglob("*.py"))
+    )
+    names = set()
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module == "dnslib":
+                names |= {f"dnslib.{alias.name}" for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{file.name} imports relatively"
+                names.add(node.module)
+    inner = {name.split(".")[1] for name in names if name.startswith("dnslib.")}
+    return inner & set(MODULES) - {module}
+
+
+def layer(module: str) -> int:
+    return next(index for index, names in enumerate(LAYERS) if module in names)
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module != "__init__"])
+def test_imports_point_one_way(module):
+    assert any(module in names for names in LAYERS), f"say in LAYERS where {module} belongs"
+    wrong = {other for other in imported(module) if layer(other) >= layer(module)}
+    assert wrong == set()
+
+
+@pytest.mark.parametrize("module", sorted(KNOW_NOBODY & set(MODULES)))
+def test_some_modules_know_nobody(module):
+    assert imported(module) <= {"errors"}
+
+
+def test_the_library_is_the_one_of_this_checkout():
+    """A package of the same name, for DNS wire formats, exists."""
+    assert Path(dnslib.__file__).resolve() == PACKAGE / "__init__.py"
+
+
+def test_the_list_command_needs_no_torch():
+    code = "import sys, dnslib.__main__; print([m for m in ('torch', 'pandas', 'onnxruntime') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_names_are_imported_when_asked_for():
+    assert dnslib.CONFIGURATIONS["CRUSE32"] == (32, 64, 128, 256)
+    assert dnslib.Settings().seed == 0
+    assert "CONFIGURATIONS" in dir(dnslib)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        dnslib.no_such_name  # noqa: B018
