@@ -101,5 +101,6 @@ def unknown(kind: str, name: str, known) -> str:
     """ "unknown parameter sed: did you mean seed?"; without a near one, all known names."""
     from difflib import get_close_matches
 
-    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    begun = [one for one in known if name and one.startswith(name)]
+    near = begun or get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"unknown {kind} {name}: " + (f"did you mean {near[0]}?" if near else "known are " + ", ".join(known))

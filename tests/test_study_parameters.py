@@ -1,0 +1,91 @@
+"""Values of parameters, checked before a kernel starts."""
+
+import pytest
+
+from dnslib.errors import MisuseError
+from dnslib.paths import PROJECT
+from dnslib.study.notebooks import discover
+from dnslib.study.parameters import data_folder, plan
+
+CELL = """data: str = ""
+outputs: str = "outputs/quick"
+profile: str = "quick"
+seed: int = 0
+learning_rate: float = 1e-3
+"""
+
+
+@pytest.fixture
+def notebooks(tmp_path, make_notebook):
+    make_notebook(tmp_path, "a", CELL)
+    make_notebook(tmp_path, "b", CELL + 'ratios: list = [0.5]\nconfigurations: list = ["P.500"]\nplay: bool = True\n')
+    (tmp_path / "parameters").mkdir()
+    (tmp_path / "parameters" / "full.yaml").write_text("learning_rate: 0.002\nratios: [0.25, 0.5]\n")
+    return discover(tmp_path)
+
+
+def test_a_quick_run_gives_nothing_that_is_the_default(notebooks):
+    assert plan(notebooks) == {"a": {}, "b": {}}
+
+
+def test_a_full_run_takes_its_values_and_folder_and_the_command_line_wins(notebooks):
+    values = plan(notebooks, "full", assignments=[("learning_rate", "5e-4")])
+    shared = {"profile": "full", "outputs": "outputs/full", "learning_rate": 5e-4}
+    assert values == {"a": shared, "b": shared | {"ratios": [0.25, 0.5]}}
+
+
+def test_a_value_goes_to_the_notebooks_that_have_the_parameter(notebooks):
+    values = plan(notebooks, assignments=[("ratios", "[1e-1, 0.5]"), ("seed", "3"), ("play", "false")])
+    assert values == {"a": {"seed": 3}, "b": {"seed": 3, "ratios": [0.1, 0.5], "play": False}}
+
+
+def test_outputs_inside_the_project_are_relative_so_that_it_can_be_moved(notebooks, tmp_path):
+    assert plan(notebooks, outputs=PROJECT / "outputs" / "real")["a"] == {"outputs": "outputs/real"}
+    assert plan(notebooks, outputs=tmp_path / "out")["a"] == {"outputs": str(tmp_path / "out")}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("sed", "1", "unknown parameter sed: did you mean seed"),
+        ("seed", "1.5", "seed is 1.5, but must be int, at least 0"),
+        ("seed", "-1", "seed is -1, but must be int, at least 0"),
+        ("seed", "true", "seed is True, but must be int"),
+        ("seed", "", "seed is None, but must be int"),
+        ("seed", "[1", "'\\[1' of parameter seed is not YAML"),
+        ("learning_rate", "fast", "learning_rate is 'fast', but must be float"),
+        ("ratios", "0.5", "ratios is 0.5, but must be list"),
+        ("play", "1", "play is 1, but must be bool"),
+        ("configurations", "[P.5]", "unknown configuration P.5: did you mean P.500"),
+        ("profile", "full", "give profile by --profile"),
+        ("data", "x", "give data by --data"),
+    ],
+)
+def test_a_wrong_value_is_one_sentence(notebooks, name, value, words):
+    with pytest.raises(MisuseError, match=words) as caught:
+        plan(notebooks, assignments=[(name, value)])
+    assert "\n" not in str(caught.value)
+
+
+def test_the_data_folder_is_absolute_for_the_caller(tmp_path, monkeypatch):
+    for kind in ("speech", "noise"):
+        (tmp_path / "data" / kind / "corpus").mkdir(parents=True)
+        (tmp_path / "data" / kind / "corpus" / "x.flac").touch()
+    monkeypatch.chdir(tmp_path)
+    assert data_folder("data") == str(tmp_path / "data")
+    assert data_folder("") == ""
+
+
+def test_a_data_folder_that_cannot_serve_is_one_sentence(tmp_path):
+    with pytest.raises(MisuseError, match="missing does not exist"):
+        data_folder(str(tmp_path / "missing"))
+    (tmp_path / "file").touch()
+    with pytest.raises(MisuseError, match="file is a file"):
+        data_folder(str(tmp_path / "file"))
+    with pytest.raises(MisuseError, match="no folder speech/"):
+        data_folder(str(tmp_path))
+    for kind in ("speech", "noise"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "notes.txt").touch()
+    with pytest.raises(MisuseError, match="speech holds no recording"):
+        data_folder(str(tmp_path))

@@ -1,0 +1,93 @@
+"""Fingerprints: what changes them, and what does not."""
+
+import pytest
+
+from dnslib.study import state as states
+from dnslib.study.notebooks import Notebook, parse_parameters
+
+CODE = ("import dnslib\nx = 1",)
+
+
+def notebook(code=CODE, **about):
+    return Notebook("toy", None, "", code, parse_parameters('data: str = ""\nseed: int = 0', "toy"), **about)
+
+
+def changed(before: dict, after: dict) -> set[str]:
+    return {kind for kind in before if before[kind] != after[kind]}
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A library of four files: a imports b, b imports the folder c; d is alone."""
+    (tmp_path / "c").mkdir()
+    (tmp_path / "a.py").write_text("from dnslib.b import f")
+    (tmp_path / "b.py").write_text("def f():\n    from dnslib import c\n    return c")
+    (tmp_path / "c" / "words.txt").write_text("one two")
+    (tmp_path / "c" / "__init__.py").write_text("")
+    (tmp_path / "d.py").write_text("")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "code", ["from dnslib import a", "import dnslib.a", "from dnslib.a import f", "import dnslib\ndnslib.a.f()"]
+)
+def test_library_files_follow_imports(package, code):
+    files = [
+        path.relative_to(package).as_posix() for path in states.library_files(["%matplotlib inline\n" + code], package)
+    ]
+    assert files == ["a.py", "b.py", "c/__init__.py", "c/words.txt"]
+
+
+def test_a_name_of_the_library_leads_to_its_module():
+    files = {path.name for path in states.library_files(["from dnslib import Cruse"])}
+    assert {"model.py", "gru.py", "stft.py"} <= files
+    assert "pruning.py" not in files
+
+
+def test_each_input_changes_its_own_part(tmp_path):
+    (tmp_path / "r").mkdir()
+    base = states.fingerprint(notebook(reads=("r/*.csv",), writes=("r/own.csv",)), {}, tmp_path)
+
+    def parts(code=CODE, values=None, data_digest=""):
+        again = notebook(code, reads=("r/*.csv",), writes=("r/own.csv",))
+        return changed(base, states.fingerprint(again, values or {}, tmp_path, data_digest))
+
+    assert parts() == set()
+    assert parts(code=("import dnslib\nx = 2",)) == {"code"}
+    assert parts(values={"seed": 1}) == {"parameters"}
+    assert parts(values={"outputs": "elsewhere", "data": "elsewhere"}) == set()
+    assert parts(data_digest="abc") == {"data"}
+    (tmp_path / "r" / "own.csv").write_text("mine")
+    assert parts() == set()
+    (tmp_path / "r" / "table.csv").write_text("1")
+    assert parts() == {"inputs"}
+
+
+def test_comments_and_docstrings_of_the_library_do_not_count(tmp_path):
+    path, digests = tmp_path / "m.py", []
+    for number, text in enumerate(['"""One."""\nx = 1', '"""Two."""\n# why\nx = 1', '"""Two."""\nx = 2', "x = 1"]):
+        path.write_text(text)
+        digests.append(states.module_digest(path, number))
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_the_data_digest_sees_a_new_a_longer_and_a_renamed_file(tmp_path):
+    seen = [states.folder_digest(str(tmp_path))]
+    (tmp_path / "a.wav").write_text("x")
+    seen.append(states.folder_digest(str(tmp_path)))
+    (tmp_path / "a.wav").write_text("xy")
+    seen.append(states.folder_digest(str(tmp_path)))
+    (tmp_path / "a.wav").rename(tmp_path / "b.wav")
+    seen.append(states.folder_digest(str(tmp_path)))
+    assert len(set(seen)) == 4
+    assert states.folder_digest(str(tmp_path)) == seen[-1]
+    assert states.folder_digest("") == ""
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", '{"metadata": {}}', '{"metadata": {"dnslib_run": {"seconds": 1}}}']
+)
+def test_a_notebook_the_runner_did_not_finish_counts_as_never_run(tmp_path, content):
+    (tmp_path / "toy.ipynb").write_text(content)
+    one = notebook()
+    assert states.state(one, states.fingerprint(one, {}, tmp_path), tmp_path).word == "never run"
