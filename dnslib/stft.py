@@ -21,7 +21,8 @@ _CENTRE, _SPREAD = -2.0, 2.0  # log10 power of a middling bin at -28 dBFS, and t
 @cache
 def window(device: torch.device) -> torch.Tensor:
     """Square-root of the periodic Hann window, ``(320,)``: its squares sum to one at the hop."""
-    return torch.hann_window(WINDOW, periodic=True, dtype=torch.float64).sqrt().float().to(device)
+    with torch.inference_mode(False):  # kept for later calls, and autograd takes no tensor made in inference mode
+        return torch.hann_window(WINDOW, periodic=True, dtype=torch.float64).sqrt().float().to(device)
 
 
 def frame_count(samples: int) -> int:
