@@ -248,7 +248,9 @@ class _Shapes(dict):
 
     def __init__(self, graph: onnx.GraphProto):
         for value in (*graph.input, *graph.output, *graph.value_info):
-            self[value.name] = tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
+            dims = value.type.tensor_type.shape.dim
+            if all(dim.HasField("dim_value") for dim in dims):  # a size left open is an unknown shape
+                self[value.name] = tuple(dim.dim_value for dim in dims)
         self.constants = {tensor.name: tensor for tensor in graph.initializer}
         self.update({name: tuple(tensor.dims) for name, tensor in self.constants.items()})
         self.consumers = defaultdict(list)

@@ -1,0 +1,368 @@
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch.utils.flop_counter import FlopCounterMode
+
+from dnslib import profiling
+from dnslib.errors import MisuseError
+from dnslib.export import export_streaming
+from dnslib.model import Cruse
+from dnslib.model import parameter_count as torch_parameter_count
+from dnslib.paper import CONFIGURATIONS
+from dnslib.profiling import (
+    count_macs,
+    decaying_frames,
+    kernel_times,
+    latency_table,
+    layer_shares,
+    machine,
+    measure_latency,
+    median_interval,
+    memory_mb,
+    parameter_count,
+    time_rounds,
+)
+
+SMALL, SMALLER = ((4, 6, 8), 2), ((2, 4), 1)
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory):
+    """Function (widths, groups) -> path of an exported network."""
+    folder = tmp_path_factory.mktemp("profiling")
+
+    def export(widths, groups=4):
+        path = folder / f"{'_'.join(map(str, widths))}_{groups}.onnx"
+        return path if path.exists() else export_streaming(Cruse(widths, groups), path)
+
+    return export
+
+
+# arithmetic and size
+
+
+def closed_form_macs(widths, groups) -> int:
+    """Multiply-accumulates of one frame, from the definition of the network alone."""
+    bins = [161]
+    for _ in widths:
+        bins.append((bins[-1] - 3) // 2 + 1)
+    encoders = sum(6 * c_in * c_out * f for c_in, c_out, f in zip((1, *widths), widths, bins[1:], strict=False))
+    skips = sum(width**2 * f for width, f in zip(widths, bins[1:], strict=True))
+    size = widths[-1] * bins[-1] // groups
+    return 2 * encoders + skips + groups * 6 * size**2  # a decoder has the products of its encoder
+
+
+SHAPES = [(CONFIGURATIONS["CRUSE32"], 4), (CONFIGURATIONS["P.875"], 4), SMALL, SMALLER, ((3, 4, 5, 6, 6), 3)]
+
+
+@pytest.mark.parametrize(("widths", "groups"), SHAPES)
+def test_macs_are_the_closed_form_and_what_torch_counts(export, widths, groups):
+    macs = count_macs(export(widths, groups))
+    assert macs == closed_form_macs(widths, groups)
+    frames = 5
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        Cruse(widths, groups)(torch.zeros(1, 1, frames, 161))
+    assert counter.get_total_flops() == 2 * macs * frames
+
+
+def test_cruse32_needs_15_50_million_macs(export):
+    assert count_macs(export(CONFIGURATIONS["CRUSE32"])) / 1e6 == pytest.approx(15.50, abs=0.005)
+
+
+@pytest.mark.parametrize(("widths", "groups"), SHAPES)
+def test_parameters_and_memory(export, widths, groups):
+    path, parameters = export(widths, groups), torch_parameter_count(Cruse(widths, groups))
+    assert parameter_count(path) == parameters
+    assert memory_mb(path) == path.stat().st_size / 1e6
+    assert 0 < memory_mb(path) - 4 * parameters / 1e6 < 0.02  # four bytes each, and the graph
+
+
+def graph_file(path, nodes, x_shape, constants: dict):
+    """An ONNX file that makes y from x and ``constants``; the sizes of y are left open."""
+    shapes = {"x": x_shape, "y": [None] * len(x_shape)}
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items())
+    tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    graph = helper.make_graph(nodes, "toy", [x], [y], tensors)
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    return path
+
+
+def transposed(output):
+    weight = {"w": np.zeros((2, 5, 2, 3), np.float32)}  # 2 channels to 5, 2 frames by 3 bins
+    return helper.make_node("ConvTranspose", ["x", "w"], [output], kernel_shape=(2, 3), strides=(1, 2)), weight
+
+
+def test_what_a_slice_cuts_off_is_not_needed(tmp_path):
+    """Two frames give three; the middle one takes one product from each frame, half of all."""
+    node, constants = transposed("y")
+    everything = count_macs(graph_file(tmp_path / "all.onnx", [node], (1, 2, 2, 7), constants))
+    assert everything == 2 * 5 * (2 * 2) * (7 * 3)
+    node, constants = transposed("full")
+    cut = helper.make_node("Slice", ["full", "start", "end", "axis"], ["y"])
+    for start, end, share in ((1, 2, 2 / 4), (0, 1, 1 / 4), (0, 3, 1), (-1, 99, 1 / 4)):
+        ends = {"start": np.array([start]), "end": np.array([end]), "axis": np.array([2])}
+        path = graph_file(tmp_path / "cut.onnx", [node, cut], (1, 2, 2, 7), constants | ends)
+        assert count_macs(path) == everything * share
+
+
+@pytest.mark.parametrize(
+    ("operator", "constants", "attributes"),
+    [
+        ("MatMul", {"w": np.zeros((3, 5), np.float32)}, {}),
+        ("Gemm", {"w": np.zeros((3, 5), np.float32)}, {}),
+        ("Gemm", {"w": np.zeros((5, 3), np.float32)}, {"transB": 1}),
+        ("DynamicQuantizeMatMul", {"w": np.zeros((3, 5), np.int8), "w_scale": np.ones(5, np.float32)}, {}),
+        (
+            "MatMulNBits",
+            {"w": np.zeros((5, 1, 16), np.uint8), "w_scale": np.ones(5, np.float32)},
+            {"K": 3, "N": 5, "bits": 8, "block_size": 16},
+        ),
+    ],
+)
+def test_matrix_products_of_every_precision(operator, constants, attributes, tmp_path):
+    domain = "" if operator in ("MatMul", "Gemm") else "com.microsoft"
+    node = helper.make_node(operator, ["x", *constants], ["y"], domain=domain, **attributes)
+    assert count_macs(graph_file(tmp_path / "product.onnx", [node], (2, 3), constants)) == 2 * 3 * 5
+
+
+def test_unknown_weights_are_not_counted_as_nothing(tmp_path):
+    node = helper.make_node("Einsum", ["x", "w"], ["y"], equation="ij,jk->ik", name="mixed")
+    path = graph_file(tmp_path / "einsum.onnx", [node], (2, 3), {"w": np.zeros((3, 5), np.float32)})
+    with pytest.raises(MisuseError, match="Einsum nodes, such as 'mixed'"):
+        count_macs(path)
+
+
+def test_open_shapes_are_not_counted_as_nothing(tmp_path):
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    path = graph_file(tmp_path / "open.onnx", [node], ("n", 3), {"w": np.zeros((3, 5), np.float32)})
+    with pytest.raises(MisuseError, match="does not tell the shape of 'x'"):
+        count_macs(path)
+
+
+# statistics of latencies
+
+
+def toy_times() -> dict[str, np.ndarray]:
+    """Milliseconds of 3 rounds of 5 frames: `half` takes half of `full` in each round, while the machine slows down."""
+    full = np.array([[2, 2, 2, 3, 9], [4, 4, 4, 4, 4], [8, 7, 8, 9, 8]]) * 1e6
+    return {"full": full, "half": full / 2}
+
+
+def test_latency_table_by_hand():
+    table = latency_table(toy_times(), reference="full").set_index("model")
+    assert list(table["latency_ms"]) == [4, 2]  # the median of the round medians 2, 4, 8
+    assert list(table["p95_ms"]) == pytest.approx([9, 4.5])  # 15 sorted frames end in 8, 8, 8, 9, 9: position 13.3
+    assert list(table["speedup"]) == [1, 2]
+    assert list(table["rounds"]) == [3, 3]
+    assert list(table["frames"]) == [15, 15]
+    # paired rounds: the drift widens the interval of the latency, not that of the speedup
+    assert (table.loc["half", "ci_low"], table.loc["half", "ci_high"]) == (1, 4)
+    assert (table.loc["half", "speedup_ci_low"], table.loc["half", "speedup_ci_high"]) == (2, 2)
+
+
+def test_latency_table_against_a_slower_reference():
+    table = latency_table(toy_times(), reference="half").set_index("model")
+    assert table.loc["full", "speedup"] == 0.5
+    assert table.loc["half", "speedup"] == 1
+
+
+def test_median_interval_agrees_with_the_binomial_one():
+    """Of 30 sorted values, those at places 10 and 21 hold the median with 95.7 % (binomial tables)."""
+    values = np.random.default_rng(3).permutation(np.arange(1.0, 31.0))
+    low, high = median_interval(values)
+    assert low == pytest.approx(10, abs=1)
+    assert high == pytest.approx(21, abs=1)
+    assert median_interval(values) == (low, high)
+    assert median_interval(np.full(30, 2.5)) == (2.5, 2.5)
+
+
+class Clock:
+    """Time that passes only when a model works: ``cost[name]`` nanoseconds a frame; what ran is kept in ``log``."""
+
+    def __init__(self, cost):
+        self.now, self.log = 0, []
+        self.steps = {name: self.worker(name, nanoseconds) for name, nanoseconds in cost.items()}
+
+    def worker(self, name, nanoseconds):
+        def step(frame):
+            self.now += nanoseconds
+            self.log.append((name, int(frame[0])))
+
+        return step
+
+
+def test_rounds_rotate_and_all_models_see_the_same_frames():
+    clock = Clock({"a": 7, "b": 11, "c": 13})
+    frames = np.arange(5)[:, None]  # five frames, numbered, used again and again
+    times = time_rounds(clock.steps, frames, rounds=4, frames_per_round=2, warmup_frames=1, clock=lambda: clock.now)
+    assert {name: set(values.ravel()) for name, values in times.items()} == {"a": {7}, "b": {11}, "c": {13}}
+    assert {values.shape for values in times.values()} == {(4, 2)}
+    assert clock.log[:3] == [("a", 0), ("b", 0), ("c", 0)]
+    ran = [clock.log[3 + 6 * r : 9 + 6 * r] for r in range(4)]
+    assert ["".join(name for name, _ in calls[::2]) for calls in ran] == ["abc", "bca", "cab", "abc"]
+    assert [[frame for _, frame in calls[:2]] for calls in ran] == [[1, 2], [3, 4], [0, 1], [2, 3]]
+    assert all([frame for _, frame in calls] == [frame for _, frame in calls[:2]] * 3 for calls in ran)
+
+
+def test_what_happens_between_frames_is_not_timed():
+    clock, calls = Clock({"a": 7}), []
+
+    def before():
+        clock.now += 1000
+        calls.append(1)
+
+    times = time_rounds(clock.steps, np.zeros((1, 1)), 2, 3, 0, clock=lambda: clock.now, before=before)
+    assert set(times["a"].ravel()) == {7}
+    assert len(calls) == 6
+
+
+# real files
+
+
+COLUMNS = [
+    *("model", "latency_ms", "ci_low", "ci_high", "p95_ms", "p99_ms"),
+    *("speedup", "speedup_ci_low", "speedup_ci_high", "rounds", "frames"),
+]
+
+
+@pytest.mark.parametrize("evict_mb", [0.0, 0.5])
+def test_measure_latency_of_two_networks(export, evict_mb):
+    paths = {"small": export(*SMALL), "smaller": export(*SMALLER)}
+    table = measure_latency(paths, rounds=4, frames_per_round=6, warmup_frames=2, evict_mb=evict_mb)
+    assert list(table.columns) == COLUMNS
+    assert list(table["model"]) == ["small", "smaller", "self_check"]
+    assert (table["ci_low"] <= table["latency_ms"]).all()
+    assert (table["latency_ms"] <= table["ci_high"]).all()
+    assert (table["p95_ms"] <= table["p99_ms"]).all()
+    assert (table["speedup_ci_low"] <= table["speedup"]).all()
+    assert (table["speedup"] <= table["speedup_ci_high"]).all()
+    assert (table["ci_low"] > 0).all()
+    assert tuple(table.loc[0, ["speedup", "speedup_ci_low", "speedup_ci_high"]]) == (1, 1, 1)
+    assert set(table["frames"]) == {24}
+
+
+def test_reference_and_frames_can_be_given(export):
+    paths = {"small": export(*SMALL), "smaller": export(*SMALLER)}
+    frames = decaying_frames(0.05)
+    table = measure_latency(paths, 2, 20, 0, reference="smaller", frames=frames, self_check=False)
+    assert list(table["model"]) == ["small", "smaller"]
+    assert table.loc[1, "speedup"] == 1
+
+
+def test_frames_decay_into_silence_and_depend_on_the_seed_only():
+    frames = decaying_frames(2.0, seed=1)
+    assert frames.shape == (201, 161)
+    assert frames.dtype == np.float32
+    assert frames[5].mean() > frames[30].mean() > frames[90].mean()
+    np.testing.assert_array_equal(frames[85:95], frames[90, 0])  # digital silence
+    np.testing.assert_array_equal(frames, decaying_frames(2.0, seed=1))
+
+
+def test_shares_sum_to_one_and_name_every_layer(export, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    shares = layer_shares(export(*SMALL), frames=20, warmup_frames=2)
+    assert shares["share"].sum() == pytest.approx(1)
+    assert (shares["share"] >= 0).all()
+    assert list(shares["layer"]) == [
+        *("encoder_1", "skip_1", "encoder_2", "skip_2", "encoder_3", "skip_3"),
+        *("gru", "gru_1", "gru_2", "decoder_3", "decoder_2", "decoder_1"),
+    ]
+    assert set(shares["kind"]) == {"encoder", "skip", "gru", "decoder"}
+    assert list(shares.loc[shares["kind"] == "gru", "nodes"]) == [4, 1, 1]  # two reshapes, split and join; then GRUs
+    assert list(tmp_path.iterdir()) == []  # neither profile nor optimised network is left
+
+
+def test_layers_of_fused_and_inserted_nodes():
+    """A convolution named after its activation's output, with changes of layout around it, stays in its layer."""
+    node = helper.make_node
+    written = [
+        node("Conv", ["x"], ["a/conv"], name="a/conv"),
+        node("LeakyRelu", ["a/conv"], ["b_state_next"], name="a/activation"),
+        node("Conv", ["b_state_next"], ["b/conv"], name="b/conv"),
+    ]
+    optimised = [
+        node("ReorderInput", ["x"], ["token_0"], name="ReorderInput"),
+        node("Conv", ["token_0"], ["token_1"], name="b_state_next_nchwc"),
+        node("Conv", ["token_1"], ["token_2"], name="b/conv_nchwc"),
+        node("ReorderOutput", ["token_1"], ["b_state_next"], name="ReorderOutput"),
+        node("ReorderOutput", ["token_2"], ["b/conv"], name="ReorderOutput_token_3"),
+    ]
+    graphs = [helper.make_graph(nodes, "graph", [], []) for nodes in (written, optimised)]
+    assert profiling._layers(*graphs) == {
+        "ReorderInput": "a",
+        "b_state_next_nchwc": "a",
+        "b/conv_nchwc": "b",
+        "ReorderOutput": "a",
+        "ReorderOutput_token_3": "b",
+    }
+
+
+def test_kernel_times_by_hand():
+    def event(name, dur, cat="Node"):
+        return {"cat": cat, "name": name, "dur": dur}
+
+    first = [event("a_kernel_time", 3), event("b_kernel_time", 5), event("model_run", 100, "Session")]
+    second = [event("a_kernel_time", 4), event("a_fence_before", 9), event("b_kernel_time", 6)]
+    names, times = kernel_times(json.loads(json.dumps(first + second)))
+    assert names == ["a", "b"]
+    np.testing.assert_array_equal(times, [[3, 5], [4, 6]])
+
+
+def test_machine_says_what_matters():
+    facts = machine()
+    assert {"cpu", "cores", "governor", "load_1_min", "onnxruntime"} <= set(facts)
+    assert facts["cpu"]
+    assert facts["cores"] >= 1
+
+
+# misuse
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"paths": {}}, "no model to measure"),
+        ({"reference": "huge"}, "'huge' is not among the models small"),
+        ({"rounds": 1}, "at least 2 rounds"),
+        ({"frames_per_round": 0}, "at least 1 frame"),
+        ({"warmup_frames": -1}, "not negative"),
+        ({"evict_mb": -1}, "not negative"),
+        ({"paths": {"self_check": "x.onnx"}}, "may be called 'self_check'"),
+    ],
+)
+def test_wrong_protocols_are_refused(export, change, complaint):
+    with pytest.raises(MisuseError, match=complaint):
+        measure_latency(**{"paths": {"small": export(*SMALL)}, **change})
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [lambda path: measure_latency({"net": path}), layer_shares, count_macs, parameter_count, memory_mb],
+    ids=["measure_latency", "layer_shares", "count_macs", "parameter_count", "memory_mb"],
+)
+def test_missing_files_are_told(measure, tmp_path):
+    with pytest.raises(MisuseError, match="no ONNX file"):
+        measure(tmp_path / "nowhere.onnx")
+
+
+@pytest.mark.parametrize("measure", [layer_shares, count_macs, parameter_count])
+def test_corrupt_files_are_told(measure, export, tmp_path):
+    truncated = tmp_path / "truncated.onnx"
+    truncated.write_bytes(export(*SMALL).read_bytes()[:-500])
+    with pytest.raises(MisuseError, match=r"truncated\.onnx is not a valid ONNX network"):
+        measure(truncated)
+
+
+def test_profiles_are_of_streaming_networks(tmp_path):
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    path = graph_file(tmp_path / "product.onnx", [node], (2, 3), {"w": np.zeros((3, 5), np.float32)})
+    with pytest.raises(MisuseError, match="is not a streaming network"):
+        layer_shares(path)
+    with pytest.raises(MisuseError, match="at least 10 frames"):
+        layer_shares(path, frames=3)
