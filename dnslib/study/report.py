@@ -43,12 +43,12 @@ class Renderer(IPythonRenderer):
 
 
 class Exporter(HTMLExporter):
-    """The body of one notebook; anchors are not linked, as the contents are."""
+    """The body of one notebook."""
 
     @pass_context
     def markdown2html(self, context, source: str) -> str:
         attachments = context.get("cell", {}).get("attachments", {})
-        renderer = Renderer(escape=False, attachments=attachments, exclude_anchor_links=True)
+        renderer = Renderer(escape=False, attachments=attachments)
         return MarkdownWithMath(renderer=renderer).render(source)
 
     def default_filters(self):
@@ -119,8 +119,13 @@ def section(name: str, path: Path) -> Section:
     for tag in soup.find_all(LOADS):
         if fetches(tag):
             tag.replace_with(soup.new_string(f"[{tag.name} left out: it would be fetched from the network]"))
-    for tag in soup.find_all(id=True):
-        tag["id"] = f"{name}--{tag['id']}"  # the same heading may stand in two notebooks
+    for tag in soup.select("a.anchor-link"):
+        tag.decompose()  # the contents lead there
+    taken = set()
+    for tag in soup.find_all(id=True):  # the same heading may stand in two notebooks, or twice in one
+        again = f"-{len(taken)}" if tag["id"] in taken else ""
+        taken.add(tag["id"])
+        tag["id"] = f"{name}--{tag['id']}{again}"
     for tag in soup.select("a[href^='#']"):
         tag["href"] = f"#{name}--{tag['href'][1:]}"
     for tag in soup.select("table"):

@@ -1,0 +1,110 @@
+"""The command line: every misuse is one line, a status, no traceback, and starts no kernel."""
+
+import errno
+import subprocess
+import sys
+
+import pytest
+from filelock import FileLock
+
+from dnslib import __main__ as command_line
+from dnslib.__main__ import main
+from dnslib.paths import PROJECT
+
+CELL = 'data: str = ""\noutputs: str = "outputs/quick"\nprofile: str = "quick"\nseed: int = 0\n'
+
+
+@pytest.fixture
+def folder(tmp_path, make_notebook, monkeypatch):
+    """A study that must not start: executing a notebook would fail the test."""
+    make_notebook(tmp_path / "notebooks", "04_1_profile", CELL + 'configurations: list = ["P.500"]')
+    make_notebook(tmp_path / "notebooks", "05_3_sparsity", CELL)
+
+    def no_kernel(*_, **__):
+        raise AssertionError("a kernel would have been started")
+
+    monkeypatch.setattr("dnslib.study.runner.execute", no_kernel)
+    return tmp_path
+
+
+def within(folder) -> list[str]:
+    return ["--notebooks-dir", str(folder / "notebooks"), "--outputs", str(folder / "out")]
+
+
+def one_line(capsys) -> str:
+    """What stands on the error stream, which must be one line; nothing on the other stream."""
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+    return captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["05_3_sparsty"], "unknown notebook 05_3_sparsty: did you mean 05_3_sparsity?"),
+        (["-p", "sed", "3"], "unknown parameter sed: did you mean seed?"),
+        (["-p", "seed", "three"], "parameter seed is 'three', but must be int, at least 0"),
+        (["-p", "seed", "-3"], "parameter seed is -3, but must be int, at least 0"),
+        (["-p", "configurations", "[P.600]"], "unknown configuration P.600: did you mean P.500?"),
+        (["05_3_sparsity", "-p", "configurations", "[]"], "unknown parameter configurations"),
+        (["-p", "seed"], "argument -p"),
+        (["--profile", "slow"], "invalid choice: 'slow' (choose from"),
+        (["--data", "no/such/folder"], "no/such/folder does not exist"),
+        (["--date", "x"], "unrecognized arguments: --date"),
+    ],
+)
+def test_misuse_of_run(folder, capsys, arguments, words):
+    assert main(["run", *arguments, *within(folder)]) == 2
+    assert words in one_line(capsys)
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["ran"], ["list", "05_3_sparsity"]])
+def test_misuse_of_commands(capsys, arguments):
+    assert main(arguments) == 2
+    assert "--help" in one_line(capsys)
+
+
+def test_a_report_of_nothing(folder, capsys):
+    assert main(["report", *within(folder)]) == 2
+    assert "no executed notebook" in one_line(capsys)
+
+
+def test_a_data_folder_that_is_empty_or_holds_other_files(folder, capsys):
+    (folder / "data" / "speech").mkdir(parents=True)
+    assert main(["run", "--data", str(folder / "data"), *within(folder)]) == 2
+    assert "speech holds no recording" in one_line(capsys)
+
+
+def test_an_outputs_folder_that_is_a_file(folder, capsys):
+    (folder / "out").touch()
+    assert main(["run", *within(folder)]) == 2
+    assert "results cannot be written to" in one_line(capsys)
+
+
+def test_outputs_held_by_another_run(folder, capsys):
+    (folder / "out").mkdir()
+    (folder / "out" / ".lock.json").write_text('{"pid": 42, "host": "lab", "since": "noon"}')
+    with FileLock(folder / "out" / ".lock"):
+        assert main(["run", *within(folder)]) == 2
+    assert "is being written by process 42 on lab since noon" in one_line(capsys)
+
+
+def test_a_full_disk(folder, capsys, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(command_line, "run", full)
+    assert main(["run", *within(folder)]) == 1
+    assert "the disk is full" in one_line(capsys)
+
+
+def test_the_command_from_another_folder_lists_the_notebooks_of_the_project(tmp_path):
+    if not list((PROJECT / "notebooks").glob("*.ipynb")):
+        pytest.skip("the project has no notebook yet")
+    done = subprocess.run([sys.executable, "-m", "dnslib", "list"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    names = [line.split()[0] for line in done.stdout.splitlines()[1:]]
+    assert names == sorted(path.stem for path in (PROJECT / "notebooks").glob("*.ipynb"))

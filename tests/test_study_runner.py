@@ -1,0 +1,211 @@
+"""Execution: order, rerun only what changed, failures, kills, the lock. Toy notebooks, real kernels."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+from nbformat.sign import NotebookNotary
+
+from dnslib.__main__ import main
+from dnslib.study.runner import judge, locked
+
+CELL = 'outputs: str = "outputs/quick"\nprofile: str = "quick"\n'
+WRITE = """from pathlib import Path
+Path(outputs, "results").mkdir(exist_ok=True)
+Path(outputs, "results", "table_1.csv").write_text(f"{start}")"""
+READ = """from pathlib import Path
+Path(outputs, "results", "sum.csv").write_text(Path(outputs, "results", "table_1.csv").read_text() + "+1")"""
+
+
+def command(folder: Path, *arguments: str) -> list[str]:
+    return ["run", *arguments, "--notebooks-dir", str(folder / "notebooks"), "--outputs", str(folder / "out")]
+
+
+def finished(folder: Path) -> dict[str, str]:
+    """When the runner noted each executed notebook; a notebook that runs again gets another start time."""
+    return {
+        path.stem: nbformat.read(path, as_version=4).metadata.papermill.start_time
+        for path in (folder / "out").glob("[!.]*.ipynb")
+    }
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, make_notebook):
+    """A study of two notebooks: 01 reads what 02 writes, so 02 comes first. Executed once."""
+    folder = tmp_path_factory.mktemp("study")
+    about = {"reads": ["results/table_*.csv"], "writes": ["results/sum.csv"]}
+    make_notebook(folder / "notebooks", "01_sum", CELL, READ, heading="The sum", **about)
+    make_notebook(folder / "notebooks", "02_table", CELL + "start: int = 1", WRITE, writes=["results/table_1.csv"])
+    assert main(command(folder)) == 0
+    return folder
+
+
+def test_the_writer_runs_first_and_results_are_there(study):
+    assert (study / "out" / "results" / "sum.csv").read_text() == "1+1"
+    facts = json.loads((study / "out" / "results" / "provenance.json").read_text())
+    assert facts["profile"] == "quick"
+    assert facts["seeds"] == [0]
+    assert set(facts["notebooks"]) == {"01_sum", "02_table"}
+    assert "The sum" in (study / "out" / "report.html").read_text()
+
+
+def test_executed_notebooks_are_trusted(study):
+    executed = nbformat.read(study / "out" / "02_table.ipynb", as_version=4)
+    assert NotebookNotary().check_signature(executed)
+
+
+def test_unchanged_notebooks_are_not_run_again(study, capsys):
+    before = finished(study)
+    assert main(command(study)) == 0
+    assert finished(study) == before
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_new_value_runs_the_notebook_and_its_reader_again(study):
+    before = finished(study)
+    assert main(command(study, "-p", "start", "5")) == 0
+    assert (study / "out" / "results" / "sum.csv").read_text() == "5+1"
+    assert all(finished(study)[name] != before[name] for name in before)
+
+
+def test_a_lost_result_is_made_again_and_nothing_else_runs(study):
+    before = finished(study)
+    (study / "out" / "results" / "sum.csv").unlink()
+    assert main(command(study, "-p", "start", "5")) == 0
+    assert (study / "out" / "results" / "sum.csv").exists()
+    assert {name for name, when in finished(study).items() if when != before[name]} == {"01_sum"}
+
+
+def test_list_says_what_run_would_do(study, capsys):
+    assert main(["list", *command(study, "-p", "start", "5")[1:]]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["notebook", "01_sum", "02_table"]
+    assert all("up to date" in line for line in lines[1:])
+    assert main(["list", *command(study, "-p", "start", "6")[1:]]) == 0
+    assert "changed (parameters)" in capsys.readouterr().out
+
+
+def test_a_failure_names_notebook_and_cell_and_keeps_the_evidence(tmp_path, make_notebook, capsys):
+    make_notebook(tmp_path / "notebooks", "01_fails", CELL, "x = 1", "# why\nx / 0")
+    make_notebook(tmp_path / "notebooks", "02_later", CELL)
+    assert main(command(tmp_path)) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert (
+        "notebook 01_fails, cell [4] `x / 0`: ZeroDivisionError: division by zero" in error
+    )  # the injected cell is one of them
+    assert (tmp_path / "out" / "01_fails.failed.ipynb").exists()
+    assert not (tmp_path / "out" / "01_fails.ipynb").exists()
+    assert main(["list", *command(tmp_path)[1:]]) == 0
+    assert "failed" in capsys.readouterr().out
+
+
+def test_a_users_mistake_found_inside_a_notebook_is_misuse(tmp_path, make_notebook, capsys):
+    code = "from dnslib.errors import MisuseError\nraise MisuseError('the clip a.wav is silent')"
+    make_notebook(tmp_path / "notebooks", "01_clips", CELL, code)
+    assert main(command(tmp_path)) == 2
+    assert capsys.readouterr().err == "dnslib: the clip a.wav is silent (notebook 01_clips)\n"
+
+
+def test_a_kernel_that_dies_is_a_failure(tmp_path, make_notebook, capsys):
+    make_notebook(tmp_path / "notebooks", "01_dies", CELL, "import os\nos._exit(1)")
+    assert main(command(tmp_path)) == 1
+    assert "notebook 01_dies, cell [*] `import os`: " in (error := capsys.readouterr().err)
+    assert "the kernel died" in error
+
+
+def test_a_result_that_was_promised_and_not_written_is_a_failure(tmp_path, make_notebook, capsys):
+    make_notebook(tmp_path / "notebooks", "01_forgets", CELL, writes=["results/table_1.csv"])
+    assert main(command(tmp_path)) == 1
+    assert "it did not write results/table_1.csv" in capsys.readouterr().err
+
+
+@pytest.fixture
+def sleeper(tmp_path, make_notebook):
+    """A study whose second notebook sleeps unless told not to; it writes its kernel's process number."""
+    make_notebook(tmp_path / "notebooks", "01_quick", CELL)
+    nap = (
+        "import os, time\nfrom pathlib import Path\nPath(outputs, 'pid').write_text(str(os.getpid()))\ntime.sleep(nap)"
+    )
+    make_notebook(tmp_path / "notebooks", "02_sleeps", CELL + "nap: int = 120", nap)
+    runner = subprocess.Popen(
+        [sys.executable, "-m", "dnslib", *command(tmp_path)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    pid = tmp_path / "out" / "pid"
+    until(lambda: pid.exists() and pid.read_text())
+    yield runner, psutil.Process(int(pid.read_text()))
+    runner.kill()
+    runner.communicate()
+
+
+def until(condition, seconds: float = 60) -> None:
+    """Wait for a condition; fail when it does not come true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+
+
+def ended(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_killed_study_leaves_no_kernel_and_resumes(sleeper, tmp_path, capsys):
+    runner, kernel = sleeper
+    before = finished(tmp_path)
+    assert main(command(tmp_path)) == 2  # while it runs, nobody else may write
+    error = capsys.readouterr().err
+    assert f"process {runner.pid} on " in error
+    assert error.count("\n") == 1
+    runner.send_signal(signal.SIGKILL)
+    runner.wait()
+    until(lambda: ended(kernel))
+    assert main(command(tmp_path, "-p", "nap", "0")) == 0
+    assert before.keys() == {"01_quick"}
+    assert finished(tmp_path) == before | {"02_sleeps": finished(tmp_path)["02_sleeps"]}
+
+
+def test_an_interrupted_study_says_so_in_one_line(sleeper):
+    runner, kernel = sleeper
+    runner.send_signal(signal.SIGINT)
+    _, error = runner.communicate(timeout=60)
+    assert runner.returncode == 130
+    assert error.startswith("dnslib: interrupted")
+    assert error.count("\n") == 1
+    until(lambda: ended(kernel))
+
+
+def test_what_a_dead_run_left_does_not_lock(tmp_path):
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".lock.json").write_text('{"pid": 1, "host": "elsewhere", "since": "long ago"}')
+    with locked(tmp_path):
+        assert json.loads((tmp_path / ".lock.json").read_text())["pid"] == os.getpid()
+    assert not (tmp_path / ".lock.json").exists()
+
+
+def code_cell(source="1", count=1, outputs=(), tags=()):
+    return nbformat.v4.new_code_cell(
+        source, execution_count=count, outputs=list(outputs), metadata={"tags": list(tags)}
+    )
+
+
+def test_judging_outputs():
+    error = nbformat.v4.new_output("error", ename="E", evalue="two\nlines", traceback=[])
+
+    def verdict(*cells):
+        return judge(nbformat.v4.new_notebook(cells=list(cells)))
+
+    assert verdict(code_cell(), nbformat.v4.new_markdown_cell("x"), code_cell(source="  ", count=None)) == ""
+    assert verdict(code_cell(), code_cell("f()", 2, [error])) == "cell [2] `f()`: E: two lines"
+    assert verdict(code_cell(outputs=[error], tags=["raises-exception"])) == ""
+    assert verdict(code_cell(), code_cell("g()", None)) == "cell [*] `g()`: it was not executed"
