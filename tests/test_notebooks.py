@@ -1,0 +1,147 @@
+"""The notebooks of the study: none escapes, each states what it does, each runs through papermill when made small."""
+
+import ast
+import subprocess
+from collections import defaultdict
+from typing import Literal
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+
+from dnslib.paths import PROJECT
+from dnslib.settings import Settings
+from dnslib.study.notebooks import discover, in_order
+from dnslib.study.parameters import check, plan
+from dnslib.study.runner import judge
+
+FOLDER = PROJECT / "notebooks"
+RESULTS = {f"results/table_{number}.csv" for number in range(1, 9)} | {"results/figure_1.csv", "results/claims.csv"}
+
+# Small values of shared parameters, for every notebook that has them, and of a notebook's own.
+SMALL = {
+    "speech_minutes": 2.0,
+    "noise_minutes": 2.0,
+    "baseline_steps": 2,
+    "fine_tuning_steps": 1,
+    "batch_size": 2,
+    "crop_seconds": 1.0,
+    "test_clips": 2,
+    "latency_rounds": 3,
+    "frames_per_round": 5,
+}
+OWN: dict[str, dict] = {
+    "00_overview": {},
+    "03_method": {},
+    "04_1_profile": {},
+    "04_2_configurations": {},
+    "04_3_structured_pruning": {},
+    "05_0_speed_and_quality": {},
+    "05_1_ablation": {},
+    "05_2_fine_tuning": {},
+    "05_3_sparsity": {},
+    "06_conclusions": {},
+}
+
+NOTEBOOKS = in_order(discover(FOLDER)) if list(FOLDER.glob("*.ipynb")) else []
+each = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.name)
+
+
+def test_no_notebook_escapes():
+    assert sorted(path.stem for path in FOLDER.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts) == sorted(
+        OWN
+    )
+
+
+def test_every_result_of_the_paper_is_written_by_one_notebook():
+    written = [name for notebook in NOTEBOOKS for name in notebook.writes]
+    assert set(written) >= RESULTS
+    assert len(written) == len(set(written))
+
+
+def test_the_full_profile_has_only_names_and_values_that_notebooks_accept():
+    values = plan(NOTEBOOKS, "full")
+    assert all(given.get("profile") == "full" for given in values.values())
+    names = yaml.safe_load((FOLDER / "parameters" / "full.yaml").read_text(encoding="utf-8"))
+    assert [name for name in names if not any(notebook.parameter(name) for notebook in NOTEBOOKS)] == []
+
+
+def test_no_function_is_defined_in_two_notebooks():
+    """What a second notebook wants belongs into the library, with a test."""
+    places = defaultdict(set)
+    for notebook in NOTEBOOKS:
+        for source in notebook.code:
+            for node in ast.walk(ast.parse(source)):
+                if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                    places[node.name].add(notebook.name)
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+@each
+def test_a_notebook_says_what_it_is(notebook):
+    content = nbformat.read(notebook.path, as_version=4)
+    nbformat.validate(content)
+    assert content.cells[0].cell_type == "markdown"
+    assert notebook.title
+    assert notebook.reproduces
+    # papermill asks for the language, which stripping removes elsewhere
+    assert (content.metadata.kernelspec.name, content.metadata.kernelspec.language) == ("python3", "python")
+
+
+@each
+def test_a_notebook_in_git_carries_no_outputs(notebook):
+    name = notebook.path.relative_to(PROJECT).as_posix()
+    shown = subprocess.run(["git", "show", f"HEAD:{name}"], cwd=PROJECT, capture_output=True, text=True)
+    text = shown.stdout if shown.returncode == 0 else notebook.path.read_text(encoding="utf-8")
+    content = nbformat.reads(text, as_version=4)
+    code = [cell for cell in content.cells if cell.cell_type == "code"]
+    assert [cell.outputs for cell in code] == [[]] * len(code)
+    assert {cell.execution_count for cell in code} == {None}
+    assert not {"papermill", "widgets", "dnslib_run"} & content.metadata.keys()
+
+
+@each
+def test_the_parameters_cell_comes_first_and_agrees_with_the_settings(notebook):
+    content = nbformat.read(notebook.path, as_version=4)
+    tagged = [index for index, cell in enumerate(content.cells) if "parameters" in cell.metadata.get("tags", [])]
+    first = next(index for index, cell in enumerate(content.cells) if cell.cell_type == "code")
+    assert tagged == [first]
+    assert {"outputs", "profile"} <= {parameter.name for parameter in notebook.parameters}
+    check(notebook, {parameter.name: parameter.default for parameter in notebook.parameters})
+    for parameter in notebook.parameters:
+        assert parameter.help, f"{parameter.name} has no help"
+        if shared := Settings.model_fields.get(parameter.name):
+            assert parameter.default == shared.default
+            kind = str if shared.annotation == Literal["quick", "full"] else shared.annotation
+            assert parameter.type is kind
+
+
+@pytest.fixture(scope="session")
+def outputs(tmp_path_factory):
+    """One folder for all notebooks, so that a run which two of them need is trained once."""
+    return tmp_path_factory.mktemp("outputs")
+
+
+@each
+@pytest.mark.slow
+def test_a_small_run_through_papermill(notebook, outputs):
+    """Plain papermill, as a person would call it; in the order of the study, as some read what others wrote."""
+    import papermill
+
+    values = {name: value for name, value in SMALL.items() if notebook.parameter(name)}
+    values |= OWN.get(notebook.name, {}) | {"outputs": str(outputs)}
+    check(notebook, values)
+    target = outputs / f"{notebook.name}.ipynb"
+    executed = papermill.execute_notebook(
+        notebook.path, target, parameters=values, progress_bar=False, cwd=str(outputs)
+    )  # a working folder that is neither the project's nor the notebook's
+    assert judge(executed) == ""
+    for name in notebook.writes:
+        table = pd.read_csv(outputs / name)
+        assert len(table) > 0, name
+        assert [column for column in table.columns if not column.isidentifier()] == [], name
+        for low in [column for column in table.columns if column.endswith("ci_low")]:
+            high = low.removesuffix("low") + "high"
+            known = table[[low, high]].dropna()
+            assert (known[low] <= known[high]).all(), f"{name}: {low}"
