@@ -85,7 +85,10 @@ def dnsmos_many(
     """
     if workers is not None and workers < 1:
         raise MisuseError(f"workers must be at least 1, not {workers}.")
-    workers = min(workers or usable_cores(), max(len(waveforms), 1))
+    if len(waveforms) == 0:
+        return []
+    workers = min(workers or usable_cores(), len(waveforms))
+    scorer()  # loaded here, before several workers ask for it at once
     with ThreadPoolExecutor(workers) as pool:
         try:
             scores = pool.map(lambda waveform: dnsmos(waveform, sample_rate), waveforms)
