@@ -22,7 +22,7 @@ _NAMES = {
     "track": "progress",
 }
 _MODULES = (
-    "data", "display", "errors", "experiments", "export", "gru", "model", "paper", "paths", "plots", "profiling",
+    "claims", "data", "display", "errors", "experiments", "export", "gru", "model", "paper", "paths", "plots", "profiling",
     "progress", "pruning", "quality", "settings", "stft", "study", "training",
 )  # fmt: skip
 

@@ -1,0 +1,254 @@
+"""The verdicts on hand-made tables: each rule decided both ways, and left open where an interval reaches its limit."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dnslib import claims, paper
+from dnslib.claims import NOT_REPRODUCED, REPRODUCED, UNDECIDED, Estimate
+
+PARAMETERS = {"CRUSE32": 8_581_153, "P.125": 6_649_000, "P.500": 2_356_257, "P.5625": 1_823_000, "P.875": 168_000}
+PARAMETERS["CRUSE16"] = 2_149_000
+SPEEDUP = {"CRUSE32": 1.0, "P.125": 1.2, "P.500": 2.5, "P.5625": 3.0, "P.875": 12.0, "CRUSE16": 2.8}
+
+
+def interval(column, value, half):
+    return {column: value, f"{column}_ci_low": value - half, f"{column}_ci_high": value + half}
+
+
+def scores(delta, half=0.01, **about):
+    row = about | {"clips": 24, "seeds": 1}
+    for metric in ("sig", "bak", "ovrl"):
+        row |= interval(f"delta_{metric}", delta, half)
+    return row
+
+
+def figure_1(half=0.01, speedup_half=0.02, speedup=None, **deltas):
+    """A row a configuration; deltas by name with the point left out, 0 where not given."""
+    rows = []
+    for name, parameters in PARAMETERS.items():
+        speed = (SPEEDUP | (speedup or {}))[name]
+        row = scores(deltas.get(name.replace(".", ""), 0.0), half, configuration=name, parameters=parameters)
+        row |= interval("speedup", speed, speedup_half) | {"latency_ms": 1.6 / speed}
+        rows.append(row | {"compression_ratio": PARAMETERS["CRUSE32"] / parameters})
+    return pd.DataFrame(rows)
+
+
+def rows(label, values, column="configuration", half=0.01, **about):
+    return pd.DataFrame([scores(value, half, **{column: key}, **about) for key, value in values.items()], index=None)
+
+
+def verdict(id_, **tables):
+    return claims.RULES[id_](tables).verdict
+
+
+# --- The parts ------------------------------------------------------------------------------------------------------
+
+
+def test_an_interval_decides_only_when_all_of_it_is_on_one_side():
+    assert Estimate(0.2, 0.1, 0.3).above(0) == REPRODUCED
+    assert Estimate(-0.2, -0.3, -0.1).above(0) == NOT_REPRODUCED
+    assert Estimate(0.2, -0.1, 0.5).above(0) == UNDECIDED
+
+
+def test_sameness_needs_a_narrow_interval_not_just_one_that_holds_zero():
+    assert Estimate(0.0, -0.02, 0.02).inside(-0.05, 0.05) == REPRODUCED
+    assert Estimate(0.0, -0.3, 0.3).inside(-0.05, 0.05) == UNDECIDED
+    assert Estimate(0.2, 0.1, 0.3).inside(-0.05, 0.05) == NOT_REPRODUCED
+    assert Estimate(-0.2, -0.3, -0.1).inside(-0.05, 0.05) == NOT_REPRODUCED
+
+
+def test_without_an_interval_nothing_is_decided():
+    unknown = Estimate(5.0, np.nan, np.nan)
+    assert unknown.above(0) == UNDECIDED
+    assert unknown.inside(4, 6) == UNDECIDED
+
+
+def test_a_claim_of_parts_needs_all_and_falls_with_one():
+    assert claims.all_of(REPRODUCED, REPRODUCED) == REPRODUCED
+    assert claims.all_of(REPRODUCED, UNDECIDED) == UNDECIDED
+    assert claims.all_of(REPRODUCED, UNDECIDED, NOT_REPRODUCED) == NOT_REPRODUCED
+    assert claims.all_of() == UNDECIDED
+
+
+def test_numbers_are_written_with_their_interval_and_a_proper_minus():
+    assert Estimate(-0.014, -0.04, 0.02).mos == "−0.01 [−0.04, +0.02]"
+    assert Estimate(2.456, 2.4, 2.51).times == "2.46x [2.40, 2.51]"
+
+
+def test_misprediction_is_a_factor_whichever_way_it_goes():
+    """Four times fewer parameters, 2 to 2.5 times faster: wrong by a factor of 1.6 to 2."""
+    row = {"compression_ratio": 4.0, "speedup": 2.2, "speedup_ci_low": 2.0, "speedup_ci_high": 2.5}
+    error = claims.misprediction(pd.Series(row))
+    assert (error.low, error.high) == pytest.approx((1.6, 2.0))
+    inverse = claims.misprediction(pd.Series(row | {"compression_ratio": 1.0}))
+    assert (inverse.low, inverse.high) == pytest.approx((2.0, 2.5))
+    held = claims.misprediction(pd.Series(row | {"compression_ratio": 2.3}))
+    assert held.low == 1.0
+
+
+# --- The rules ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"),
+    [
+        ({"gru_1": 0.4, "gru_2": 0.3, "encoder_1": 0.2, "skip_1": 0.1}, REPRODUCED),
+        ({"gru_1": 0.2, "encoder_1": 0.25, "encoder_2": 0.25, "decoder_1": 0.3}, NOT_REPRODUCED),
+        ({"gru_1": 0.4, "encoder_1": 0.3, "decoder_1": 0.3}, UNDECIDED),
+    ],
+)
+def test_c1_adds_up_layers_of_a_kind(shares, expected):
+    table = pd.DataFrame({"layer": list(shares), "share": list(shares.values())})
+    assert verdict("C1", table_1=table) == expected
+
+
+def test_c2_asks_for_a_small_loss_per_doubling_and_rising_speed():
+    assert verdict("C2", figure_1=figure_1(P500=-0.05, P5625=-0.1, P875=-0.3)) == REPRODUCED  # P.875: log2(12) = 3.6
+    assert verdict("C2", figure_1=figure_1(P875=-0.5)) == NOT_REPRODUCED
+    assert verdict("C2", figure_1=figure_1(half=0.3)) == UNDECIDED
+    assert verdict("C2", figure_1=figure_1(speedup={"P.5625": 2.0})) == NOT_REPRODUCED  # slower than P.500
+
+
+def test_c3_takes_size_speed_and_quality_together():
+    assert verdict("C3", figure_1=figure_1(P500=-0.01)) == REPRODUCED
+    assert verdict("C3", figure_1=figure_1(P500=-0.2)) == NOT_REPRODUCED
+    assert verdict("C3", figure_1=figure_1(P500=-0.01, half=0.1)) == UNDECIDED
+    assert verdict("C3", figure_1=figure_1(speedup={"P.500": 1.5})) == NOT_REPRODUCED  # 80 % of 2.46 is 1.97
+    other = figure_1()
+    other.loc[other["configuration"] == "P.500", "compression_ratio"] = 3.5
+    assert verdict("C3", figure_1=other) == NOT_REPRODUCED
+
+
+def test_c4_allows_the_published_loss_and_a_little_more():
+    assert verdict("C4", figure_1=figure_1(P875=-0.2)) == REPRODUCED
+    assert verdict("C4", figure_1=figure_1(P875=-0.4)) == NOT_REPRODUCED
+    assert verdict("C4", figure_1=figure_1(P875=-0.245)) == UNDECIDED
+    assert verdict("C4", figure_1=figure_1(speedup={"P.875": 5.0})) == NOT_REPRODUCED  # 80 % of 7.25 is 5.8
+
+
+def test_c5_is_the_sign_of_one_paired_interval():
+    table_7 = pd.DataFrame([scores(0.03, sparsity=0.0, stage="after"), scores(-0.5, sparsity=0.5, stage="after")])
+    assert verdict("C5", figure_1=figure_1(P125=0.05), table_7=table_7) == REPRODUCED
+    assert verdict("C5", figure_1=figure_1(P125=-0.05), table_7=table_7) == NOT_REPRODUCED
+    assert verdict("C5", figure_1=figure_1(P125=0.005), table_7=table_7) == UNDECIDED
+    reason = claims.c5({"figure_1": figure_1(), "table_7": table_7}).reason
+    assert "+0.03" in reason
+    assert "0.5" not in reason  # the control is the network without zeros
+
+
+def test_c6_wants_both_neighbours_better_and_says_where_cruse16_lies():
+    better, mixed = {"P.500": 0.1, "P.5625": 0.05}, {"P.500": 0.1, "P.5625": -0.05}
+    figure = figure_1()
+    assert verdict("C6", figure_1=figure, figure_1_against_cruse16=rows("", better)) == REPRODUCED
+    assert verdict("C6", figure_1=figure, figure_1_against_cruse16=rows("", mixed)) == NOT_REPRODUCED
+    assert verdict("C6", figure_1=figure, figure_1_against_cruse16=rows("", better, half=0.2)) == UNDECIDED
+    elsewhere = figure_1(speedup={"CRUSE16": 3.3})
+    assert claims.between(figure, "latency_ms") == "yes"
+    assert claims.between(elsewhere, "latency_ms") == "no, below both"
+    assert claims.between(elsewhere, "parameters") == "yes"
+
+
+def test_c7_calls_two_ways_of_training_the_same_only_within_the_margin():
+    table = lambda half=0.01, **deltas: rows("", deltas, half=half, training="pruned and fine-tuned")  # noqa: E731
+    assert verdict("C7", table_3=table(P250=0.0, P500=0.03)) == REPRODUCED
+    assert verdict("C7", table_3=table(P250=0.0, P500=0.2)) == NOT_REPRODUCED
+    assert verdict("C7", table_3=table(P250=0.0, P500=-0.2)) == NOT_REPRODUCED
+    assert verdict("C7", table_3=table(P250=0.0, P500=0.0, half=0.1)) == UNDECIDED
+
+
+def test_c7_leaves_the_rows_of_the_reference_out():
+    direct = pd.DataFrame([scores(0.0, half=0.0, configuration="P.500", training="direct")])
+    wide = pd.DataFrame([scores(0.0, half=0.1, configuration="P.500", training="pruned and fine-tuned")])
+    assert verdict("C7", table_3=pd.concat([direct, wide])) == UNDECIDED
+
+
+def test_c8_needs_every_other_rate_to_gain_nothing():
+    def table(gains, half=0.01, chosen=1):
+        made = rows("", {0.1: gains[0], 1.0: 0.0, 3.0: gains[1]}, column="factor", half=half)
+        return made.assign(selected=made["factor"] == chosen)
+
+    assert verdict("C8", table_4=table((-0.3, 0.02))) == REPRODUCED
+    assert verdict("C8", table_4=table((-0.3, 0.2), chosen=3)) == NOT_REPRODUCED
+    assert verdict("C8", table_4=table((-0.3, 0.02), half=0.1)) == UNDECIDED
+    assert "selects 3 times" in claims.c8({"table_4": table((0, 0), chosen=3)}).reason
+
+
+def test_c9_wants_a_gain_everywhere_and_a_large_one_somewhere():
+    table = lambda half=0.01, **gains: rows("", gains, half=half, stage="after")  # noqa: E731
+    assert verdict("C9", table_6=table(P125=0.1, P875=0.9)) == REPRODUCED
+    assert verdict("C9", table_6=table(P125=0.1, P875=0.3)) == NOT_REPRODUCED
+    assert verdict("C9", table_6=table(P125=0.0, P875=0.9)) == UNDECIDED
+    assert verdict("C9", table_6=table(P125=0.1, P875=0.5, half=0.05)) == UNDECIDED
+
+
+def test_c10_looks_at_the_networks_before_fine_tuning():
+    def table(before, half=0.01):
+        made = [scores(value, half, sparsity=share, stage="before") for share, value in before.items()]
+        return pd.DataFrame([*made, scores(-0.9, sparsity=0.5, stage="after")])
+
+    assert verdict("C10", table_7=table({0.0: -0.5, 0.25: -0.01, 0.5: -0.05})) == REPRODUCED
+    assert verdict("C10", table_7=table({0.25: -0.01, 0.5: -0.4})) == NOT_REPRODUCED
+    assert verdict("C10", table_7=table({0.25: -0.01, 0.5: -0.08}, half=0.05)) == UNDECIDED
+
+
+def test_c11_wants_equal_speed_and_a_measurement_that_agrees_with_itself():
+    def table(speedups, half=0.01, check=1.0):
+        made = [{"configuration": "CRUSE32", "sparsity": 0.0} | interval("speedup", 1.0, 0.0)]
+        made += [{"configuration": f"{s}", "sparsity": s} | interval("speedup", v, half) for s, v in speedups.items()]
+        return pd.DataFrame(
+            [*made, {"configuration": claims.SELF_CHECK, "sparsity": 0.0} | interval("speedup", check, half)]
+        )
+
+    assert verdict("C11", table_8=table({0.5: 1.01, 0.9: 0.99})) == REPRODUCED
+    assert verdict("C11", table_8=table({0.5: 1.01, 0.9: 1.6})) == NOT_REPRODUCED
+    assert verdict("C11", table_8=table({0.5: 1.01, 0.9: 1.0}, half=0.1)) == UNDECIDED
+    assert verdict("C11", table_8=table({0.5: 1.01, 0.9: 1.6}, check=1.2)) == UNDECIDED
+    assert verdict("C11", table_8=table({0.5: 0.8})) == UNDECIDED  # slower with zeros: no gain, but not the same
+
+
+def test_c12_falls_with_one_network_that_differs():
+    table = pd.DataFrame({"monotone": [True, True], "largest_difference": [1e-7, 2e-7]})
+    assert verdict("C12", rule_elsewhere=table) == REPRODUCED
+    assert verdict("C12", rule_elsewhere=table.assign(largest_difference=[1e-7, 1e-2])) == NOT_REPRODUCED
+    assert verdict("C12", rule_elsewhere=table.assign(monotone=[True, False])) == NOT_REPRODUCED
+
+
+def test_c13_wants_parameters_to_mispredict_a_speedup():
+    assert verdict("C13", figure_1=figure_1()) == REPRODUCED  # P.875: 51x fewer parameters, 12x faster
+    ratio = figure_1().set_index("configuration")["compression_ratio"].to_dict()
+    assert verdict("C13", figure_1=figure_1(speedup=ratio)) == NOT_REPRODUCED
+    assert verdict("C13", figure_1=figure_1(speedup=ratio, speedup_half=1.2)) == UNDECIDED
+
+
+# --- All claims -----------------------------------------------------------------------------------------------------
+
+
+def test_every_claim_has_a_rule_that_says_when_it_is_reproduced():
+    assert list(claims.RULES) == [claim.id for claim in paper.CLAIMS] == list(claims.NEEDS)
+    assert claims.rules()["reproduced when"].str.len().min() > 40
+
+
+def test_without_results_no_claim_is_decided_and_the_reason_names_the_notebook():
+    judged = claims.judge({})
+    assert list(judged["id"]) == [f"C{number}" for number in range(1, 14)]
+    assert set(judged["verdict"]) == {UNDECIDED}
+    assert all(row["notebook"] in row["reason"] for _, row in judged.iterrows())
+
+
+def test_a_configuration_left_out_leaves_its_claim_undecided():
+    table = figure_1()
+    judged = claims.judge({"figure_1": table[table["configuration"] != "P.875"]}).set_index("id")
+    assert judged.loc["C4", "verdict"] == UNDECIDED
+    assert "P.875" in judged.loc["C4", "reason"]
+    assert judged.loc["C3", "verdict"] == REPRODUCED
+
+
+def test_a_verdict_never_holds_what_was_published():
+    """Measured and published stand in different cells."""
+    judged = claims.judge({"figure_1": figure_1(P500=-0.03, P875=-0.13)}).set_index("id")
+    assert "2.50x" in judged.loc["C3", "measured"]
+    assert not any(number in judged.loc["C3", "measured"] + judged.loc["C3", "reason"] for number in ("2.46", "−0.01 "))
+    assert "7.25" not in judged.loc["C4", "measured"] + judged.loc["C4", "reason"]
+    assert judged.loc["C3", "clips"] == 24
+    assert judged.loc["C3", "seeds"] == 1
