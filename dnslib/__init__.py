@@ -22,8 +22,8 @@ _NAMES = {
     "track": "progress",
 }
 _MODULES = (
-    "claims", "data", "display", "errors", "experiments", "export", "gru", "model", "paper", "paths", "plots", "profiling",
-    "progress", "pruning", "quality", "settings", "stft", "study", "training",
+    "claims", "data", "display", "errors", "experiments", "export", "gru", "model", "paper", "paths", "plots",
+    "profiling", "progress", "pruning", "quality", "settings", "stft", "study", "training",
 )  # fmt: skip
 
 __all__ = [*_NAMES, *_MODULES]

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "dnslib"
 LAYERS = [  # a module may import modules of earlier layers only: no sideways, no circles
     {"errors"},
     {"stft", "paper", "plots", "display", "progress", "paths"},
-    {"settings", "gru", "loss", "claims"},
+    {"settings", "gru", "loss"},
     {"model", "claims"},
     {"pruning", "export"},
     {"training", "quality", "data", "profiling"},
