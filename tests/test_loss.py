@@ -1,0 +1,102 @@
+"""The loss against closed forms and an independent computation in numpy."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from dnslib.loss import active_level, compressed_spectral_loss
+
+C, LAMBDA = 0.3, 0.3  # CRUSE paper
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def impulse(samples: int = 1600, amplitude: float = 0.2) -> torch.Tensor:
+    """One impulse amid a hop: two of the frames see it with sin(π/4) in all bins, and one hop is active."""
+    waveform = torch.zeros(1, samples)
+    waveform[0, 480 + 80] = amplitude
+    return waveform
+
+
+# The impulse's level is a/√160, so |S|² = 160/2 in two of the 11 frames: mean |S|^2c = 2/11 · 80^c.
+IMPULSE_MEAN = 2 / 11 * 80**C
+
+
+def reference(estimate: np.ndarray, target: np.ndarray) -> float:
+    """One example, from the formula: no floor, and phases by angle."""
+    level = math.sqrt(np.mean(target**2))  # of steady noise: all hops are active
+    spectra = []
+    for waveform in (target / level, estimate / level):
+        padded = np.pad(waveform, (160, 160))
+        frames = np.stack([padded[start : start + 320] for start in range(0, len(padded) - 319, 160)])
+        spectra.append(np.fft.rfft(frames * np.sin(np.pi * np.arange(320) / 320)))
+    (a, b) = (np.abs(spectrum) ** C for spectrum in spectra)
+    phased = [magnitude * np.exp(1j * np.angle(s)) for magnitude, s in zip((a, b), spectra, strict=True)]
+    by_magnitude, by_phase = np.mean((a - b) ** 2), np.mean(np.abs(phased[0] - phased[1]) ** 2)
+    return (1 - LAMBDA) * by_magnitude + LAMBDA * by_phase
+
+
+def test_a_perfect_estimate_costs_nothing():
+    assert compressed_spectral_loss(noise(2, 1600), noise(2, 1600)) == 0
+
+
+@pytest.mark.parametrize("gain", [0.5, 0.8, 2.0])
+def test_a_scaled_estimate_in_closed_form(gain):
+    """Both terms are (1 - g^c)² mean |S|^2c."""
+    loss = compressed_spectral_loss(gain * impulse(), impulse())
+    assert loss.item() == pytest.approx((1 - gain**C) ** 2 * IMPULSE_MEAN, rel=1e-4)
+
+
+def test_the_wrong_sign_costs_phase_only():
+    loss = compressed_spectral_loss(-impulse(), impulse())
+    assert loss.item() == pytest.approx(LAMBDA * 4 * IMPULSE_MEAN, rel=1e-4)
+
+
+def test_equals_the_formula_in_numpy():
+    target, estimate = noise(3, 3200), noise(3, 3200, seed=1) * torch.tensor([[0.1], [1.0], [3.0]]) + noise(3, 3200)
+    expected = [reference(b.double().numpy(), a.double().numpy()) for a, b in zip(target, estimate, strict=True)]
+    for i in range(3):
+        loss = compressed_spectral_loss(estimate[i : i + 1], target[i : i + 1])
+        assert loss.item() == pytest.approx(expected[i], rel=2e-3)
+    assert compressed_spectral_loss(estimate, target).item() == pytest.approx(np.mean(expected), rel=2e-3)
+
+
+def test_quiet_examples_count_as_loud_ones():
+    estimate, target = noise(2, 1600, seed=1), noise(2, 1600)
+    both = torch.tensor([[1e-3], [10.0]])
+    loss = compressed_spectral_loss(estimate, target).item()
+    assert compressed_spectral_loss(both * estimate, both * target).item() == pytest.approx(loss, rel=1e-4)
+    assert compressed_spectral_loss(0.5 * estimate, target).item() != pytest.approx(loss, rel=1e-2)
+
+
+def test_pauses_do_not_lower_the_level():
+    """A tone of amplitude a has level a/√2, however long the silence after it; 30 dB below it still counts, 50 not."""
+    tone = 0.3 * torch.sin(2 * math.pi * torch.arange(1600) / 16)[None]
+    parts = [torch.cat([tone, factor * tone], dim=1) for factor in (0.0, 10 ** (-50 / 20), 10 ** (-30 / 20), 1.0)]
+    full, with_quiet_half = 0.3 / math.sqrt(2), 0.3 / math.sqrt(2) * math.sqrt((1 + 1e-3) / 2)
+    assert active_level(torch.cat(parts)).tolist() == pytest.approx([full, full, with_quiet_half, full], rel=1e-5)
+
+
+@pytest.mark.parametrize("target", [torch.zeros(1, 800), noise(1, 800)], ids=["silence", "noise"])
+@pytest.mark.parametrize("same", [True, False], ids=["perfect", "silent estimate"])
+def test_loss_and_gradient_are_finite_at_silence(target, same):
+    estimate = (target.clone() if same else torch.zeros_like(target)).requires_grad_()
+    loss = compressed_spectral_loss(estimate, target)
+    loss.backward()
+    assert loss.isfinite()
+    assert estimate.grad.isfinite().all()
+    if same:
+        assert estimate.grad.abs().max() < 1e-6  # the minimum
+
+
+def test_a_step_against_the_gradient_comes_nearer():
+    target, estimate = noise(2, 1600), noise(2, 1600, seed=1).requires_grad_()
+    loss = compressed_spectral_loss(estimate, target)
+    loss.backward()
+    step = 1e-2 * loss / estimate.grad.square().sum()  # a first-order step towards 1 % less
+    nearer = compressed_spectral_loss(estimate.detach() - step * estimate.grad, target)
+    assert nearer.item() == pytest.approx(0.99 * loss.item(), rel=2e-3)
