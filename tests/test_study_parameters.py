@@ -35,6 +35,8 @@ def test_a_full_run_takes_its_values_and_folder_and_the_command_line_wins(notebo
 
 
 def test_a_value_goes_to_the_notebooks_that_have_the_parameter(notebooks):
+    values = plan(notebooks, assignments=[("learning_rate", "1")])["a"]
+    assert isinstance(values["learning_rate"], float)
     values = plan(notebooks, assignments=[("ratios", "[1e-1, 0.5]"), ("seed", "3"), ("play", "false")])
     assert values == {"a": {"seed": 3}, "b": {"seed": 3, "ratios": [0.1, 0.5], "play": False}}
 

@@ -117,7 +117,7 @@ def test_a_users_mistake_found_inside_a_notebook_is_misuse(tmp_path, make_notebo
 def test_a_kernel_that_dies_is_a_failure(tmp_path, make_notebook, capsys):
     make_notebook(tmp_path / "notebooks", "01_dies", CELL, "import os\nos._exit(1)")
     assert main(command(tmp_path)) == 1
-    assert "notebook 01_dies, cell [*] `import os`: " in (error := capsys.readouterr().err)
+    assert "notebook 01_dies, cell `import os`: " in (error := capsys.readouterr().err)
     assert "the kernel died" in error
 
 

@@ -28,16 +28,17 @@ def typed_model(notebook: Notebook) -> type[BaseModel]:
     return create_model("Parameters", __config__=STRICT, **fields)
 
 
-def check(notebook: Notebook, values: dict) -> None:
-    """Raise MisuseError, one sentence, when the notebook would not accept these values."""
+def check(notebook: Notebook, values: dict) -> dict:
+    """The values in the notebook's types (3 for a float is 3.0). Raises MisuseError for one it would not accept."""
     model = typed_model(notebook)
     try:
-        model(**values)
+        checked = model(**values).model_dump(include=set(values))
     except ValidationError as error:
         raise MisuseError(f"{explain(error, model)} (notebook {notebook.name})") from None
     for name in values.get("configurations", ()):
         if name not in CONFIGURATIONS:
             raise MisuseError(unknown("configuration", str(name), CONFIGURATIONS))
+    return checked
 
 
 def plan(
@@ -66,9 +67,9 @@ def plan(
         for name, text in assignments:
             if parameter := notebook.parameter(name):
                 mine[name] = parse(text, parameter)
-        check(notebook, mine)
+        checked = check(notebook, mine)
         values[notebook.name] = {
-            name: value for name, value in mine.items() if value != notebook.parameter(name).default
+            name: value for name, value in checked.items() if value != notebook.parameter(name).default
         }
     return values
 

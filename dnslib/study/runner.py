@@ -109,6 +109,9 @@ def execute(
 
 def judge(executed, died: str = "") -> str:
     """What is wrong with an executed notebook, in one line; empty when nothing is: errors, cells not executed."""
+    if died:  # in the last cell that was started; whether it got its number is a matter of luck
+        begun = [cell for cell in executed.cells if cell.metadata.get("papermill", {}).get("start_time")]
+        return f"cell `{first_line(begun[-1].source)}`: {died}" if begun else f"before the first cell: {died}"
     for cell in executed.cells:
         if cell.cell_type != "code" or not cell.source.strip():
             continue
@@ -119,8 +122,8 @@ def judge(executed, died: str = "") -> str:
             text = ANSI.sub("", f"{error.ename}: {error.evalue}").strip()
             return text if error.ename == "MisuseError" else f"{where}: {' '.join(text.split())[:500]}"
         if cell.execution_count is None:
-            return f"{where}: {died or 'it was not executed'}"
-    return f"after the last cell: {died}" if died else ""
+            return f"{where}: it was not executed"
+    return ""
 
 
 def first_line(source: str) -> str:
