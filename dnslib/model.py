@@ -54,7 +54,7 @@ class Cruse(nn.Module):
         self.skips = nn.ModuleList(nn.Conv2d(width, width, 1) for width in widths)
         # decoders[l] mirrors encoders[l]; an odd bin lost by the encoder comes back as output padding
         self.decoders = nn.ModuleList(
-            nn.ConvTranspose2d(c_out, c_in, KERNEL, STRIDE, output_padding=(0, lost))
+            CausalConvTranspose2d(c_out, c_in, KERNEL, STRIDE, output_padding=(0, lost))
             for c_in, c_out, lost in zip(inputs, widths, lost_bins(sizes), strict=True)
         )
 
@@ -64,9 +64,8 @@ class Cruse(nn.Module):
             x = functional.leaky_relu(encoder(functional.pad(x, (0, 0, 1, 0))), LEAKY_SLOPE)  # one past frame of zeros
             skipped.append(skip(x))
         x = self.recur(x)
-        frames = x.shape[2]
         for level in reversed(range(len(self.widths))):
-            x = self.decoders[level](x + skipped[level])[:, :, :frames]  # frame T + 1 would see only the past
+            x = self.decoders[level](x + skipped[level])
             x = functional.leaky_relu(x, LEAKY_SLOPE) if level else torch.sigmoid(x)
         return x
 
@@ -76,6 +75,27 @@ class Cruse(nn.Module):
         x = x.transpose(1, 2).reshape(batch, frames, channels * bins)  # channel-major, so channels stay whole
         x = self.gru(x)
         return x.reshape(batch, frames, channels, bins).transpose(1, 2)
+
+
+class CausalConvTranspose2d(nn.ConvTranspose2d):
+    """Transposed convolution, kernel (2, 3), stride (1, 2), whose frame t sees the input's frames t and t - 1.
+
+    The same function as the parent's, cropped to the frames of its input, written as a convolution to twice the
+    channels: bin 2 i + k of the output sums tap k of bin i, so even bins see taps 0 and 2 and odd bins tap 1. Ordinary
+    convolutions have fast bfloat16 kernels on a CPU, transposed ones do not (eight times slower here).
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        bins = 2 * x.shape[3] + 1 + self.output_padding[1]
+        x = functional.pad(x, (1, 1, 1, 0)).contiguous(memory_format=torch.channels_last)  # a frame of zeros before
+        past, now = self.weight[:, :, 1], self.weight[:, :, 0]  # (C_in, C_out, 3 taps)
+        taps = torch.stack((past, now), dim=2)  # (C_in, C_out, 2 frames, 3 taps)
+        even = taps[..., [2, 0]]  # of the bins i - 1 and i
+        odd = torch.stack((torch.zeros_like(taps[..., 1]), taps[..., 1]), dim=-1)
+        weight = torch.cat((even, odd), dim=1).transpose(0, 1)  # (2 C_out, C_in, 2, 2)
+        y = functional.conv2d(x, weight, self.bias.repeat(2))  # (B, 2 C_out, T, F + 1)
+        y = y.permute(0, 2, 3, 1).unflatten(-1, (2, -1)).flatten(2, 3)  # parity next to the bin: (B, T, 2 F + 2, C_out)
+        return y[:, :, :bins].permute(0, 3, 1, 2)
 
 
 def lost_bins(sizes: Sequence[int]) -> tuple[int, ...]:
