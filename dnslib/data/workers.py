@@ -1,0 +1,88 @@
+"""Worker processes that make speech, noise and rooms: plain subprocesses, fed and read through pipes, no pickle.
+
+multiprocessing would import the caller's main script again, which hangs or repeats a script without a ``__main__``
+guard; forking a process that runs torch's threads could hang too. Here a job is one line of JSON (function name and
+arguments), its result a line with a name and the lengths of the arrays, then their float32 samples.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+
+import numpy as np
+
+from dnslib.paths import PROJECT
+
+_START = "from dnslib.data import workers; workers.serve()"
+
+
+class Workers:
+    """As many processes as there are cores, 8 at most, started when first used; a context manager that ends them."""
+
+    def __enter__(self) -> "Workers":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.count = min(cores, 8)
+        self.processes: list[subprocess.Popen] = []
+        self.free: SimpleQueue = SimpleQueue()
+        return self
+
+    def __exit__(self, *error) -> None:
+        for process in self.processes:
+            if error[0] is not None:
+                process.kill()
+            process.stdin.close()  # end of jobs: the process leaves by itself
+            process.stdout.close()
+            process.wait()
+
+    def map(self, function: str, jobs: list[list]) -> Iterator[tuple[str, list[np.ndarray]]]:
+        """Name and arrays of ``function(*job)`` for every job, in order; ``function`` is recite, noise or room."""
+        while len(self.processes) < self.count:
+            self.processes.append(start())
+            self.free.put(self.processes[-1])
+        with ThreadPoolExecutor(self.count) as threads:
+            yield from threads.map(lambda job: self.ask(function, job), jobs)
+
+    def ask(self, function: str, job: list) -> tuple[str, list[np.ndarray]]:
+        """The result of one job from a free process."""
+        process = self.free.get()
+        try:
+            process.stdin.write(json.dumps([function, job]).encode() + b"\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+            if not line:
+                raise RuntimeError(
+                    f"A worker process ended while it made {function}{tuple(job)}; its message is above."
+                )
+            name, lengths = json.loads(line)
+            return name, [np.frombuffer(process.stdout.read(4 * length), np.float32) for length in lengths]
+        finally:
+            self.free.put(process)
+
+
+def start() -> subprocess.Popen:
+    """A worker that finds this very package, whatever the working folder, and computes on one thread."""
+    search = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": search, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", _START], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    )
+
+
+def serve() -> None:
+    """The life of a worker: a job a line until the input ends. Anything else that is printed goes to stderr."""
+    from dnslib.data import noise, rooms, speech
+
+    functions = {"recite": speech.recite, "noise": noise.named, "room": rooms.named}
+    results = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    for line in sys.stdin.buffer:
+        function, job = json.loads(line)
+        name, arrays = functions[function](*job)
+        results.write(json.dumps([name, [array.size for array in arrays]]).encode() + b"\n")
+        for array in arrays:
+            results.write(array.astype(np.float32).tobytes())
+        results.flush()
