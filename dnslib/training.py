@@ -127,6 +127,8 @@ def prefetched(batches: Batches, steps: range) -> Iterator[tuple[torch.Tensor, t
         torch.set_num_threads(1)  # of this thread only
         try:
             for step in steps:
+                if stop.is_set():  # the loop was left: mix nothing more
+                    break
                 _put(ready, batches.batch(step), stop)
         except BaseException as error:  # handed to the loop, which raises it
             _put(ready, error, stop)
