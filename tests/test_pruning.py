@@ -165,7 +165,7 @@ def test_no_other_choice_of_channels_has_larger_norms(widths, groups, left):
     kept = keep_sets(model, left)
     for level in range(len(widths) - 1):
         norms = norms_of(model, level)
-        best = max(itertools.combinations(range(widths[level]), left[level]), key=lambda js: norms[:, js].sum())  # noqa: B023
+        best = max(itertools.combinations(range(widths[level]), left[level]), key=lambda js: norms[:, js].sum())
         assert tuple(kept[level].tolist()) == best
     norms, size = norms_of(model, len(widths) - 1), widths[-1] // groups
     choices = [itertools.combinations(range(g * size, (g + 1) * size), left[-1] // groups) for g in range(groups)]
