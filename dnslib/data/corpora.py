@@ -77,7 +77,7 @@ class Corpus:
 
 
 class Writer:
-    """Appends recordings to ``<folder>/<kind>.npy``; a context manager, more than once if need be. ``rows``: the index."""
+    """Appends recordings to ``<folder>/<kind>.npy``; a context manager, also more than once. ``rows`` is the index."""
 
     def __init__(self, folder: Path, kind: str):
         self.path, self.kind, self.rows, self.total = folder / f"{kind}.npy", kind, [], 0
@@ -131,10 +131,10 @@ def assign_splits(minutes: dict[str, float], what: str) -> dict[str, str]:
         )
     free = sorted(minutes, key=lambda source: sha256(source.encode()).digest())
     chosen: dict[str, str] = {}
-    for split, share in SHARES.items():
+    for kept_back, (split, share) in zip((2, 1), SHARES.items(), strict=True):  # sources that later splits need
         needed, taken = share * sum(minutes.values()), 0.0
         for source in list(free):
-            if taken < needed and minutes[source] <= needed / 2:
+            if taken < needed and minutes[source] <= needed / 2 and len(free) > kept_back:
                 chosen[source], taken = split, taken + minutes[source]
                 free.remove(source)
     for split in SHARES:

@@ -44,7 +44,7 @@ class Clip:
 
 
 class Mixtures:
-    """Endless training batches of a split; ``batch(step)`` depends on nothing but the split, the sizes, seed and step."""
+    """Endless training batches of a split; ``batch(step)`` depends only on the split, sizes, seed and step."""
 
     def __init__(
         self, split: Split, seed: int, batch_size: int, crop_seconds: float, device: torch.device | str = "cpu"

@@ -1,8 +1,8 @@
 """From settings to corpora in three splits: the embedded synthesiser, or a folder of recordings; cached on disk.
 
 The cache is ``<outputs>/data/<key>``: ``speech.npy`` and ``noise.npy`` (int16), ``index.csv``, ``rooms.npz``,
-``skipped.txt`` and ``data.json`` with the digest of the content. The key covers what goes in (files, or lengths and seed)
-and the code of this package, never a setting of the training. A cache is written aside and renamed when complete.
+``skipped.txt`` and ``data.json`` with the digest of the content. The key covers what goes in (files, or lengths and
+seed) and the code of this package, never a setting of the training. A cache is written aside and renamed when complete.
 """
 
 import json
@@ -67,7 +67,7 @@ class Corpora:
 
 
 def prepare(settings) -> Corpora:
-    """The corpora that ``settings`` (data, outputs, seed, speech_minutes, noise_minutes) ask for, from the cache if there.
+    """The corpora of ``settings`` (data, outputs, seed, speech_minutes, noise_minutes), from the cache if they are there.
 
     Raises MisuseError, one sentence, for a data folder that is missing, empty, lacks speech/ or noise/, holds nothing
     that can be decoded, or too few speakers or noises for three splits.
@@ -139,17 +139,15 @@ def build_embedded(folder: Path, seed: int, speech_minutes: float, noise_minutes
     with Workers() as workers:
         with Writer(folder, "speech") as spoken:
             jobs = talker_jobs(seed, speech_minutes)
-            for job, (name, recordings) in zip(
-                jobs, track(workers.map("recite", jobs), len(jobs), "speaking"), strict=True
-            ):
+            results = track(workers.map("recite", jobs), len(jobs), "speaking")
+            for job, (name, recordings) in zip(jobs, results, strict=True):
                 split, index, *_ = job
                 for number, recording in enumerate(recordings):
                     spoken.add(recording, f"{name}-{split}{index}", f"{name}-{split}{index}/{number:02d}", split)
         with Writer(folder, "noise") as noisy:
             jobs = noise_jobs(seed, noise_minutes * (1 - BABBLE_SHARE))
-            for job, (name, sounds) in zip(
-                jobs, track(workers.map("noise", jobs), len(jobs), "making noises"), strict=True
-            ):
+            results = track(workers.map("noise", jobs), len(jobs), "making noises")
+            for job, (name, sounds) in zip(jobs, results, strict=True):
                 noisy.add(sounds[0], name, name, split=job[1])
             add_babble(folder, spoken, noisy, seed)
         responses = {split: simulated_rooms(workers, seed, split) for split in SPLITS}

@@ -32,7 +32,7 @@ def early(response: np.ndarray) -> np.ndarray:
 
 
 def simulate(seed: int | Sequence[int], longest_rt60: float = 0.7) -> np.ndarray:
-    """A random shoebox room by the image method: 3 to 9 m wide, RT60 0.12 s to ``longest_rt60``, talker 0.4 to 3 m away."""
+    """A random shoebox room by the image method: 3 to 9 m wide, RT60 from 0.12 s, talker 0.4 to 3 m away."""
     import pyroomacoustics  # slow to import, and only needed here
 
     rng = np.random.default_rng(seed)

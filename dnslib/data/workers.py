@@ -67,9 +67,8 @@ def start() -> subprocess.Popen:
     """A worker that finds this very package, whatever the working folder, and computes on one thread."""
     search = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = os.environ | {"PYTHONPATH": search, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-c", _START], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-    )
+    command, pipe = [sys.executable, "-c", _START], subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment)
 
 
 def serve() -> None:

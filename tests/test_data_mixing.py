@@ -1,0 +1,82 @@
+"""Mixtures: SNR and level as asked, rooms and targets against hand-made responses, filters against scipy."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import signal
+
+from dnslib.data import mixing, rooms
+
+B, SAMPLES = 3, 4001
+
+
+@pytest.fixture
+def waves():
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(B, SAMPLES, generator=generator) * scale for scale in (0.3, 0.2, 0.01)]
+
+
+def decibels(ratio):
+    return 10 * torch.log10(ratio)
+
+
+def test_snr_and_level_are_those_asked(waves):
+    heard, target, noise = waves
+    snr_db, level_dbfs = torch.tensor([-10.0, 0.0, 25.0]), torch.tensor([-45.0, -28.0, -20.0])
+    noisy, scaled_target, gain = mixing.mix(heard, target, noise, snr_db, level_dbfs)
+    speech = heard * gain[:, None]
+    measured = decibels(speech.double().square().sum(-1) / (noisy - speech).double().square().sum(-1))
+    assert torch.allclose(measured, snr_db.double(), atol=1e-3)
+    assert torch.allclose(decibels(noisy.double().square().mean(-1)), level_dbfs.double(), atol=1e-3)
+    assert torch.allclose(scaled_target, target * gain[:, None])
+
+
+def test_too_loud_a_mixture_is_attenuated_as_a_whole(waves):
+    heard, target, noise = waves
+    noisy, _, gain = mixing.mix(heard, target, noise, torch.full((B,), 5.0), torch.zeros(B))
+    speech = heard * gain[:, None]
+    assert torch.allclose(noisy.abs().amax(-1), torch.tensor(0.99))
+    measured = decibels(speech.double().square().sum(-1) / (noisy - speech).double().square().sum(-1))
+    assert torch.allclose(measured, torch.full((B,), 5.0, dtype=torch.double), atol=1e-3)
+
+
+def test_dirac_room_leaves_speech_unchanged(waves):
+    dirac = torch.from_numpy(rooms.align(np.eye(1, 900)[0])).expand(B, -1)
+    for heard in mixing.in_room(waves[0], dirac):
+        assert torch.allclose(heard, waves[0], atol=1e-5)
+
+
+def test_target_keeps_the_echo_within_50_ms_and_drops_the_later_one(waves):
+    response = np.zeros(2000)
+    response[[7, 7 + 800, 7 + 801]] = 2.0, 1.0, -0.5  # direct sound, 50 ms later, one sample after that
+    speech = waves[0]
+    heard, target = mixing.in_room(speech, torch.from_numpy(rooms.align(response)).expand(B, -1))
+    echo = torch.nn.functional.pad(speech, (800, 0))[:, :SAMPLES]
+    late = torch.nn.functional.pad(speech, (801, 0))[:, :SAMPLES]
+    assert torch.allclose(target, speech + 0.5 * echo, atol=1e-5)
+    assert torch.allclose(heard, speech + 0.5 * echo - 0.25 * late, atol=1e-5)
+
+
+def test_shaping_is_the_recursive_filter(waves):
+    coefficients = np.random.default_rng(1).uniform(-3 / 8, 3 / 8, (B, 4))
+    shaped = mixing.shape(waves[0], torch.from_numpy(coefficients).float()).numpy()
+    for row, wave, (r1, r2, r3, r4) in zip(shaped, waves[0].numpy(), coefficients, strict=True):
+        assert np.allclose(row, signal.lfilter([1, r1, r2], [1, r3, r4], wave), atol=1e-4)
+
+
+@pytest.mark.parametrize(("least", "size"), [(1, 2), (7, 8), (321, 324), (64_000, 64_000), (76_841, 77_760)])
+def test_fast_size_is_the_next_even_5_smooth_number(least, size):
+    assert mixing.fast_size(least) == size
+
+
+def test_simulated_room_is_aligned_and_repeats():
+    response = rooms.simulate(3)
+    assert np.abs(response).argmax() == rooms.LEAD
+    assert response[rooms.LEAD] == 1
+    assert np.array_equal(response, rooms.simulate(3))
+    assert np.abs(response[: rooms.LEAD]).max() < 0.9  # nothing but the filter's ringing before the direct sound
+
+
+def test_silence_is_no_impulse_response():
+    with pytest.raises(ValueError, match="silence"):
+        rooms.align(np.zeros(10))

@@ -1,0 +1,226 @@
+"""Corpora on disk: splits that share no source, caches that are whole or absent, folders with all their surprises."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+
+from dnslib.data import Mixtures, folders, noisy_clips, preparation, prepare, test_clips
+from dnslib.data.corpora import SPLITS, Writer, assign_splits
+from dnslib.errors import MisuseError
+
+RATE = 16_000
+
+
+def settings(outputs, data="", **more):
+    values = {"data": str(data), "outputs": str(outputs), "seed": 0, "speech_minutes": 0.5, "noise_minutes": 0.5}
+    return SimpleNamespace(**values | more)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_rooms():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preparation, "ROOMS", dict.fromkeys(SPLITS, 2))
+        yield
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory):
+    return prepare(settings(tmp_path_factory.mktemp("embedded")))
+
+
+def sound(seed, seconds=1.5, rate=RATE, channels=1):
+    wave = np.random.default_rng(seed).uniform(-0.5, 0.5, (int(seconds * rate), channels))
+    return wave[:, 0] if channels == 1 else wave
+
+
+def write(path, wave, rate=RATE):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, wave, rate)
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """Five speakers, one of them in two corpora; five noises; a broken file in each kind."""
+    root = tmp_path / "recordings"
+    for index, speaker in enumerate("abcde"):
+        write(root / "speech" / "first" / speaker / "1.flac", sound(index, 4))
+    write(root / "speech" / "second" / "a" / "2.wav", sound(9, 4, rate=44_100, channels=2), 44_100)
+    for index in range(5):
+        write(root / "noise" / "home" / f"class{index}" / "n.wav", sound(20 + index))
+    (root / "noise" / "home" / "broken.wav").write_bytes(b"this is not audio")
+    write(root / "speech" / "first" / "b" / "silent.wav", np.zeros(1000))
+    (root / "speech" / "README.txt").write_text("notes are not recordings")
+    return root
+
+
+def sources(corpora, kind):
+    return [set(getattr(getattr(corpora, split), kind).by_source) for split in SPLITS]
+
+
+def test_no_speaker_and_no_noise_stands_in_two_splits(embedded, recordings, tmp_path):
+    for corpora in (embedded, prepare(settings(tmp_path, recordings))):
+        for kind in ("speech", "noise"):
+            found = sources(corpora, kind)
+            assert all(found)
+            assert sum(map(len, found)) == len(set.union(*found))
+    speakers = sources(corpora, "speech")
+    assert set.union(*speakers) == set("abcde")  # "a" of both corpora is one source
+
+
+def test_a_folder_is_converted_and_what_cannot_be_read_is_listed(recordings, tmp_path, capsys):
+    corpora = prepare(settings(tmp_path, recordings))
+    skipped = (corpora.folder / "skipped.txt").read_text().splitlines()
+    assert [line.split()[0] for line in skipped] == ["speech/first/b/silent.wav", "noise/home/broken.wav"]
+    assert capsys.readouterr().out.count("were skipped") == 1
+    seconds = {}
+    for split in SPLITS:
+        speech = getattr(corpora, split).speech
+        seconds |= {str(name): length / RATE for name, length in zip(speech.names, speech.lengths, strict=True)}
+    assert seconds == pytest.approx({f"first/{s}/1.flac": 4.0 for s in "abcde"} | {"second/a/2.wav": 4.0}, abs=1e-3)
+    before = corpora.digest
+    (corpora.folder / "data.json").unlink()  # half a cache, as if by hand: it is made again, with equal content
+    assert prepare(settings(tmp_path, recordings)).digest == before
+
+
+def test_batches_depend_on_seed_and_step_only(embedded):
+    forward, backward = (Mixtures(embedded.train, 3, 4, 1.0) for _ in range(2))
+    first, second = forward.batch(0), forward.batch(1)
+    again_second, again_first = backward.batch(1), backward.batch(0)
+    for one, other in ((first, again_first), (second, again_second)):
+        assert all(a.equal(b) and a.shape == (4, RATE) for a, b in zip(one, other, strict=True))
+    assert not first[0].equal(second[0])
+    assert not first[0].equal(Mixtures(embedded.train, 4, 4, 1.0).batch(0)[0])
+
+
+def test_clips_lie_in_their_ranges_and_the_first_ones_never_change(embedded):
+    many, few = test_clips(embedded.test, 7, 2.0, 0), test_clips(embedded.test, 3, 2.0, 0)
+    for clip, same in zip(few, many, strict=False):
+        assert np.array_equal(clip.noisy, same.noisy)
+        assert np.array_equal(clip.clean, same.clean)
+    for clip in many:
+        assert clip.noisy.shape == clip.clean.shape == (2 * RATE,)
+        assert clip.noisy.dtype == np.float32
+        assert -5 <= clip.snr_db <= 15
+        assert np.abs(clip.noisy).max() <= 0.991
+        assert clip.speaker in embedded.test.speech.by_source
+        assert clip.noise in embedded.test.noise.by_source
+
+
+def test_data_do_not_depend_on_the_settings_of_a_training(embedded):
+    outputs = embedded.folder.parents[1]
+    made = sorted(path.name for path in outputs.glob("data/*"))
+    again = prepare(settings(outputs, learning_rate=0.5, batch_size=2, test_clips=3))
+    assert again.digest == embedded.digest
+    assert sorted(path.name for path in outputs.glob("data/*")) == made
+
+
+def test_an_interrupted_preparation_leaves_no_cache(tmp_path):
+    folder = tmp_path / "data" / "key"
+
+    def killed(temporary):
+        (temporary / "speech.npy").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        preparation.cached(folder, killed)
+    assert not folder.exists()
+    left_over = folder.with_name(".key.1234abcd.part")  # what SIGKILL would leave
+    left_over.mkdir()
+    preparation.cached(folder, lambda temporary: (temporary / "data.json").write_text("{}"))
+    assert (folder / "data.json").is_file()
+    assert not left_over.exists()
+
+
+def test_memory_map_returns_what_was_written(tmp_path):
+    waves = [np.array([0, 1, -1, 32767, -32768], np.int16), np.array([0.5, -2.0, 1.0], np.float32)]
+    with Writer(tmp_path, "speech") as writer:
+        writer.add(waves[0], "a", "first")
+    with writer:
+        writer.add(waves[1], "b", "second")
+    stored = np.load(tmp_path / "speech.npy", mmap_mode="r", allow_pickle=False)
+    assert stored.tolist() == [0, 1, -1, 32767, -32768, 16384, -32768, 32767]
+    assert [(row["start"], row["length"]) for row in writer.rows] == [(0, 5), (5, 3)]
+
+
+def test_short_recordings_of_one_source_fill_a_crop(embedded):
+    speech = embedded.train.speech
+    crop, index = speech.crop(np.random.default_rng(0), 40 * RATE, 0)
+    first = speech.recording(0)
+    assert index == 0
+    assert np.array_equal(crop[: first.size], first)
+    assert not crop[first.size : first.size + RATE // 10].any()  # a gap of 0.1 s at least
+    assert np.abs(crop[20 * RATE :]).max() > 0.01
+
+
+def test_shares_of_the_splits():
+    chosen = assign_splits({f"speaker{index}": 1.0 for index in range(200)}, "speakers")
+    counted = {split: list(chosen.values()).count(split) for split in SPLITS}
+    assert counted == {"train": 160, "validation": 10, "test": 30}
+    assert assign_splits({"a": 1.0, "b": 90.0, "c": 2.0}, "speakers")["b"] == "train"
+    assert sorted(assign_splits(dict.fromkeys("abc", 1.0), "speakers").values()) == sorted(SPLITS)
+
+
+def test_sources_of_recordings(tmp_path):
+    def source(name):
+        return folders.noise_source(tmp_path, tmp_path / name)
+
+    assert source("esc/rain/1-2345-A-10.wav") == source("esc/rain/1-2345-B-10.wav") != source("esc/rain/1-99-A-10.wav")
+    assert source("home/train/a_01.wav") == source("home/train/b.wav") == "home/train"
+    assert source("flat/fan_01.wav") == source("flat/fan_02.wav") != source("flat/bell_01.wav")
+    spoken = {tmp_path / "words" / word / f"{n}.wav": 1.0 for word in ("yes", "no") for n in range(2)}
+    spoken |= {tmp_path / "flat" / "x.wav": 5.0, tmp_path / "books" / "19" / "chapter" / "1.wav": 9.0}
+    named = folders.speech_sources(tmp_path, spoken)
+    assert sorted(set(named.values())) == ["19", "flat", "words"]
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (None, "does not exist"),
+        ([], "has no speech/"),
+        (["speech/c/a/1.wav"], "has no noise/"),
+        (["speech/c/README.txt", "noise/c/1.wav"], "speech holds no recordings"),
+        (["speech/c/a/1.wav", "noise/c/1.wav"], "can be decoded"),
+    ],
+)
+def test_unusable_data_folders_are_named_in_one_line(files, words, tmp_path):
+    data = tmp_path / "data"
+    for name in files or []:
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / name).write_bytes(b"not audio")
+    if files == []:
+        data.mkdir()
+    with pytest.raises(MisuseError, match=words) as error:
+        prepare(settings(tmp_path / "out", data))
+    assert "\n" not in str(error.value)
+
+
+def test_two_speakers_cannot_make_three_splits(recordings, tmp_path):
+    for speaker in "cde":
+        (recordings / "speech" / "first" / speaker / "1.flac").unlink()
+    with pytest.raises(MisuseError, match="at least 3 speakers"):
+        prepare(settings(tmp_path, recordings))
+    assert not any(path.suffix != ".lock" for path in (tmp_path / "data").iterdir())
+
+
+def test_noisy_clips_of_a_blind_set(tmp_path, capsys):
+    write(tmp_path / "good.wav", sound(0))
+    write(tmp_path / "deep" / "stereo.flac", sound(1, 1.0, rate=48_000, channels=2), 48_000)
+    write(tmp_path / "silent.wav", np.zeros(RATE))
+    write(tmp_path / "short.wav", sound(2, 0.01))
+    soundfile.write(tmp_path / "nan.wav", np.full(RATE, np.nan), RATE, subtype="FLOAT")
+    (tmp_path / "text.wav").write_text("not audio")
+    clips = {clip.name: clip for clip in noisy_clips(tmp_path)}
+    assert set(clips) == {"good", "stereo"}
+    assert clips["good"].clean is None
+    assert clips["stereo"].noisy.shape == (RATE,)
+    assert clips["stereo"].noisy.dtype == np.float32
+    lines = capsys.readouterr().out.splitlines()
+    assert sorted(line.split()[0] for line in lines) == sorted(
+        ["deep/stereo.flac", "silent.wav", "short.wav", "nan.wav", "text.wav"]
+    )
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MisuseError, match="holds no noisy clip"):
+        noisy_clips(tmp_path / "empty")
