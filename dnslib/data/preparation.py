@@ -67,7 +67,7 @@ class Corpora:
 
 
 def prepare(settings) -> Corpora:
-    """The corpora of ``settings`` (data, outputs, seed, speech_minutes, noise_minutes), from the cache if they are there.
+    """The corpora of ``settings`` (data, outputs, seed, speech_minutes, noise_minutes), from the cache if there.
 
     Raises MisuseError, one sentence, for a data folder that is missing, empty, lacks speech/ or noise/, holds nothing
     that can be decoded, or too few speakers or noises for three splits.
