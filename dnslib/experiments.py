@@ -34,6 +34,7 @@ from dnslib.training import CHECKPOINT, Recipe, train, validate
 
 TEST_SEED = 2021  # of the test clips; every seed of the networks is scored on the same clips
 NOISY = "noisy"
+HISTORY = ("step", "loss", "learning_rate", "gradient_norm")  # columns; no row for a network that took no step
 _CODE = ("gru.py", "model.py", "stft.py", "loss.py", "training.py", "pruning.py", "data/*.py")
 
 
@@ -172,7 +173,7 @@ class Laboratory:
             batches = data.Mixtures(self.corpora.train, run.seed, run.batch_size, run.crop_seconds)
             history = train(model.to(device()), batches, recipe, folder, description=f"training {describe(run)}")
         model = model.cpu()
-        write_csv(folder / "history.csv", pd.DataFrame(history))
+        write_csv(folder / "history.csv", pd.DataFrame(history, columns=HISTORY))
         with write_atomically(folder / "model.safetensors") as path:
             save_file(model.state_dict(), path)
         write_json(folder / "summary.json", self._summary(run, model, time.perf_counter() - started))
@@ -256,7 +257,7 @@ class Laboratory:
         """One row a name: clips, seeds, scores with 95 % intervals; deltas paired by clip against a row or noisy."""
         scores = {name: self.over_seeds(make) for name, make in rows.items()}
         base = self.noisy_scores() if against_noisy else scores.get(reference)
-        table = pd.DataFrame([quality.summarise(score, base) for score in scores.values()])
+        table = pd.DataFrame([quality.summarise(score, base) for score in scores.values()]).astype({"clips": int})
         table.insert(0, "model", list(scores))
         table.insert(2, "seeds", self.settings.seed_count)
         return table
