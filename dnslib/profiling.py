@@ -3,7 +3,9 @@
 Everything here takes paths of files written by `dnslib.export`. The protocol of `measure_latency`, to be printed with
 every number: ONNX Runtime on the CPU, one thread, sequential, no spinning, denormals flushed, all graph optimisations;
 one frame of 10 ms per call with the states carried; every model of a table in one process, interleaved in rounds whose
-order rotates, after a warm-up; the median of each round is one observation, and intervals are over rounds.
+order rotates. Every round opens each model anew and warms it up: where its weights happen to lie in memory changes its
+time by some per cent for as long as it is open, so rounds of one session are not independent. The median of a round is
+one observation, and intervals are over rounds.
 The timed region is one frame's way through the network: 161 numbers copied into the bound input, and the run, which
 leaves gain and states in bound buffers. Nothing is allocated or converted by Python inside it; STFT and inverse STFT
 stay outside. Python and the binding cost some 3 µs of every reported time, the same for all models.
@@ -17,6 +19,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -63,12 +66,15 @@ def measure_latency(
     frames = decaying_frames(seed=seed) if frames is None else as_frames(frames)
     if self_check:
         paths[SELF_CHECK] = paths[reference]
-    sessions = {name: StreamingSession(path) for name, path in paths.items()}
-    steps = {name: session.step for name, session in sessions.items()}
+    openers = {name: partial(_open_step, path) for name, path in paths.items()}
     other = np.ones(round(evict_mb * 1e6 / 8))
     with flushed_denormals():
-        times_ns = time_rounds(steps, frames, rounds, frames_per_round, warmup_frames, before=other.sum)
+        times_ns = time_rounds(openers, frames, rounds, frames_per_round, warmup_frames, before=other.sum)
     return latency_table(times_ns, reference, seed)
+
+
+def _open_step(path: str | os.PathLike) -> Callable[[np.ndarray], None]:
+    return StreamingSession(path).step
 
 
 def _check_protocol(paths, reference, rounds, frames_per_round, warmup_frames, evict_mb) -> None:
@@ -83,7 +89,7 @@ def _check_protocol(paths, reference, rounds, frames_per_round, warmup_frames, e
 
 
 def time_rounds(
-    steps: Mapping[str, Callable[[np.ndarray], None]],
+    openers: Mapping[str, Callable[[], Callable[[np.ndarray], None]]],
     frames: np.ndarray,
     rounds: int,
     frames_per_round: int,
@@ -93,29 +99,27 @@ def time_rounds(
 ) -> dict[str, np.ndarray]:
     """Nanoseconds of every call, ``(rounds, frames_per_round)`` per model; all models see the same ``frames``.
 
-    In round r the models take turns in their order rotated by r, each for all frames of the round, so that a slow
-    spell of the machine meets all of them. ``before`` is called ahead of every frame and not timed.
+    In round r the models take turns in their order rotated by r, so that a slow spell of the machine meets all of
+    them. At its turn a model is opened, warmed up and timed. ``before`` is called ahead of every frame and not timed.
     """
-    names = list(steps)
+    names = list(openers)
     times = {name: np.empty((rounds, frames_per_round), np.int64) for name in names}
-    for step in steps.values():
-        for index in range(warmup_frames):
-            step(frames[index % len(frames)])
-    position = warmup_frames
     collecting = gc.isenabled()
     gc.disable()  # a collection would land in somebody's frame
     try:
         for r in track(range(rounds), description="latency rounds"):
             turn = r % len(names)
-            batch = [frames[(position + index) % len(frames)] for index in range(frames_per_round)]
+            first = r * (warmup_frames + frames_per_round)
+            batch = [frames[index % len(frames)] for index in range(first, first + warmup_frames + frames_per_round)]
             for name in names[turn:] + names[:turn]:
-                step, row = steps[name], times[name][r]
-                for index, frame in enumerate(batch):
+                step, row = openers[name](), times[name][r]
+                for frame in batch[:warmup_frames]:
+                    step(frame)
+                for index, frame in enumerate(batch[warmup_frames:]):
                     before()
                     start = clock()
                     step(frame)
                     row[index] = clock() - start
-            position += frames_per_round
     finally:
         if collecting:
             gc.enable()

@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import numpy as np
 import onnx
@@ -187,10 +188,12 @@ class Clock:
     """Time that passes only when a model works: ``cost[name]`` nanoseconds a frame; what ran is kept in ``log``."""
 
     def __init__(self, cost):
-        self.now, self.log = 0, []
-        self.steps = {name: self.worker(name, nanoseconds) for name, nanoseconds in cost.items()}
+        self.now, self.log, self.opened = 0, [], []
+        self.openers = {name: partial(self.open, name, nanoseconds) for name, nanoseconds in cost.items()}
 
-    def worker(self, name, nanoseconds):
+    def open(self, name, nanoseconds):
+        self.opened.append(name)
+
         def step(frame):
             self.now += nanoseconds
             self.log.append((name, int(frame[0])))
@@ -201,14 +204,14 @@ class Clock:
 def test_rounds_rotate_and_all_models_see_the_same_frames():
     clock = Clock({"a": 7, "b": 11, "c": 13})
     frames = np.arange(5)[:, None]  # five frames, numbered, used again and again
-    times = time_rounds(clock.steps, frames, rounds=4, frames_per_round=2, warmup_frames=1, clock=lambda: clock.now)
+    times = time_rounds(clock.openers, frames, rounds=4, frames_per_round=2, warmup_frames=1, clock=lambda: clock.now)
     assert {name: set(values.ravel()) for name, values in times.items()} == {"a": {7}, "b": {11}, "c": {13}}
     assert {values.shape for values in times.values()} == {(4, 2)}
-    assert clock.log[:3] == [("a", 0), ("b", 0), ("c", 0)]
-    ran = [clock.log[3 + 6 * r : 9 + 6 * r] for r in range(4)]
-    assert ["".join(name for name, _ in calls[::2]) for calls in ran] == ["abc", "bca", "cab", "abc"]
-    assert [[frame for _, frame in calls[:2]] for calls in ran] == [[1, 2], [3, 4], [0, 1], [2, 3]]
-    assert all([frame for _, frame in calls] == [frame for _, frame in calls[:2]] * 3 for calls in ran)
+    ran = [clock.log[9 * r : 9 * r + 9] for r in range(4)]
+    assert ["".join(name for name, _ in calls[::3]) for calls in ran] == ["abc", "bca", "cab", "abc"]
+    assert "".join(clock.opened) == "abcbcacababc"  # every model anew in every round
+    assert [[frame for _, frame in calls[:3]] for calls in ran] == [[0, 1, 2], [3, 4, 0], [1, 2, 3], [4, 0, 1]]
+    assert all([frame for _, frame in calls] == [frame for _, frame in calls[:3]] * 3 for calls in ran)
 
 
 def test_what_happens_between_frames_is_not_timed():
@@ -218,7 +221,7 @@ def test_what_happens_between_frames_is_not_timed():
         clock.now += 1000
         calls.append(1)
 
-    times = time_rounds(clock.steps, np.zeros((1, 1)), 2, 3, 0, clock=lambda: clock.now, before=before)
+    times = time_rounds(clock.openers, np.zeros((1, 1)), 2, 3, 0, clock=lambda: clock.now, before=before)
     assert set(times["a"].ravel()) == {7}
     assert len(calls) == 6
 
