@@ -1,0 +1,507 @@
+"""Runs: what decides a key, trained once, resumed after a kill, shared by processes, scored once, no pickle kept."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dnslib import data, experiments, export, paper, profiling, quality, training
+from dnslib.errors import MisuseError
+from dnslib.experiments import Laboratory, Run, configuration_name, describe, train_all
+from dnslib.model import Cruse, enhance, parameter_count
+from dnslib.pruning import prune, sparsify
+from dnslib.settings import Settings
+from dnslib.training import CHECKPOINT
+
+TINY = {"CRUSE32": (4, 4, 8, 8), "P.500": (4, 4, 4, 4), "CRUSE16": (2, 2, 4, 4)}
+STEPS, TUNING_STEPS = 10, 4
+
+
+class Mixtures:
+    """Stands for `dnslib.data.Mixtures`: noise decided by split, seed and step; notes every step asked for."""
+
+    asked: list[tuple[str, int]] = []  # noqa: RUF012 - cleared by the fixture
+    hook = staticmethod(lambda step: None)
+
+    def __init__(self, split: str, seed: int, batch_size: int, crop_seconds: float):
+        self.split, self.seed, self.shape = split, seed, (batch_size, round(crop_seconds * 1600))  # a tenth as long
+
+    def batch(self, step: int):
+        self.asked.append((self.split, step))
+        if self.split == "train":
+            self.hook(step)
+        rng = np.random.default_rng([len(self.split), self.seed, step])
+        target = rng.normal(size=self.shape).astype(np.float32)
+        return torch.from_numpy(target + rng.normal(size=self.shape).astype(np.float32)), torch.from_numpy(target)
+
+
+def clips(split: str, count: int, seconds: float, seed: int) -> list[data.Clip]:
+    """Stands for `dnslib.data.test_clips`: short noise."""
+    rng = np.random.default_rng(seed)
+    noisy, clean = rng.normal(scale=0.1, size=(2, count, 1600)).astype(np.float32)
+    return [data.Clip(f"{i:03d}", noisy[i], clean[i], 0.0, -20.0, "speaker", "noise") for i in range(count)]
+
+
+def prepared(settings: Settings) -> SimpleNamespace:
+    return SimpleNamespace(train="train", validation="held out", test="test", digest="0123456789ab")
+
+
+def stand_in(replace) -> None:
+    """Tiny networks, tiny data."""
+    replace(paper, "CONFIGURATIONS", TINY)
+    replace(data, "Mixtures", Mixtures)
+    replace(data, "test_clips", clips)
+    replace(data, "prepare", prepared)
+
+
+def settings(outputs: Path, **values) -> Settings:
+    sizes = {"baseline_steps": STEPS, "fine_tuning_steps": TUNING_STEPS, "batch_size": 2, "crop_seconds": 1.0}
+    return Settings(outputs=str(outputs), test_clips=3, **sizes | values)
+
+
+def train_elsewhere(outputs: str, wait_at: str) -> None:
+    """What another process runs: trains the baseline, saves at every step, and stops at one."""
+    torch.set_num_threads(1)
+    stand_in(setattr)
+    training.CHECKPOINT_SECONDS = -1.0
+    Mixtures.hook = staticmethod(lambda step: hold(Path(outputs)) if step == int(wait_at) else None)
+    laboratory = Laboratory(settings(Path(outputs)))
+    laboratory.train(laboratory.baseline())
+
+
+def hold(outputs: Path) -> None:
+    """Say so, and wait to be killed."""
+    (outputs / "holding").touch()
+    time.sleep(120)
+
+
+def until(condition, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def other_process(tmp_path):
+    """A process that trains the baseline in tmp_path and stops at a step, without letting go of it."""
+    processes = []
+
+    def start(wait_at: int) -> subprocess.Popen:
+        code = "import sys, test_experiments; test_experiments.train_elsewhere(*sys.argv[1:])"
+        paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+        processes.append(
+            subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(wait_at)], env=environment)
+        )  # fmt: skip
+        until(lambda: (tmp_path / "holding").exists() or processes[-1].poll() is not None)
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(autouse=True)
+def small_world(monkeypatch, request):
+    Mixtures.asked.clear()
+    if "real" not in request.fixturenames:
+        stand_in(monkeypatch.setattr)
+
+
+@pytest.fixture
+def lab(tmp_path) -> Laboratory:
+    return Laboratory(settings(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Laboratory:
+    """A laboratory whose baseline is trained; tests only read or add."""
+    with pytest.MonkeyPatch.context() as patch:
+        stand_in(patch.setattr)
+        laboratory = Laboratory(settings(tmp_path_factory.mktemp("laboratory")))
+        laboratory.train(laboratory.baseline())
+    return laboratory
+
+
+def steps_asked(split: str = "train") -> list[int]:
+    return [step for name, step in Mixtures.asked if name == split]
+
+
+def same_parameters(a: Cruse, b: Cruse) -> bool:
+    ours, theirs = a.state_dict(), b.state_dict()
+    return list(ours) == list(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+# --- records and keys -----------------------------------------------------------------------------------------------
+
+ANOTHER = {
+    "widths": (4, 4, 8, 12), "steps": 11, "learning_rate": 2e-3, "weight_decay": 0.2, "batch_size": 3,
+    "crop_seconds": 1.5, "seed": 1, "data": "other", "sparsity": 0.25, "start": Run((4, 4, 8, 8)), "groups": 2,
+}  # fmt: skip
+
+
+def test_the_key_depends_on_every_field():
+    run = Run((4, 4, 8, 8), steps=10)
+    assert set(ANOTHER) == {field.name for field in dataclasses.fields(Run)}
+    others = [dataclasses.replace(run, **{name: value}) for name, value in ANOTHER.items()]
+    others.append(dataclasses.replace(run, start=Run((4, 4, 8, 8), seed=1)))  # and on what it starts from
+    assert len({run.key, *(other.key for other in others)}) == len(ANOTHER) + 2
+    assert run.key == Run((4, 4, 8, 8), steps=10).key
+
+
+def test_the_key_depends_on_the_code_that_trains(monkeypatch):
+    run = Run((4, 4, 8, 8))
+    before = run.key
+    monkeypatch.setattr(experiments, "code_digest", lambda: "changed")
+    assert run.key != before
+
+
+def test_the_key_does_not_depend_on_where_results_go_or_what_only_scores(tmp_path):
+    here = Laboratory(settings(tmp_path / "a"))
+    there = Laboratory(settings(tmp_path / "b", clip_seconds=12.0, latency_rounds=7, seed_count=3))
+    for make in (Laboratory.baseline, lambda lab: lab.fine_tuned("P.500"), lambda lab: lab.sparse(0.5, True)):
+        assert make(here) == make(there)
+        assert make(here).name == make(there).name
+        assert here.folder(make(here)) != there.folder(make(there))
+
+
+def test_the_runs_of_a_study(lab):
+    base, tuned = lab.baseline(), lab.fine_tuned("P.500")
+    assert (base.widths, base.steps, base.start, base.data) == (TINY["CRUSE32"], STEPS, None, "0123456789ab")
+    assert (tuned.widths, tuned.steps, tuned.start) == (TINY["P.500"], TUNING_STEPS, base)
+    assert (lab.pruned("P.500").steps, lab.pruned("P.500").start) == (0, base)
+    assert lab.direct("P.500") == lab.baseline("P.500", steps=STEPS + TUNING_STEPS)
+    assert lab.fine_tuned("P.500", learning_rate=0.01) == dataclasses.replace(tuned, learning_rate=0.01)
+    assert lab.fine_tuned("P.500", seed=7).start.seed == lab.fine_tuned("P.500", seed=7).seed == 7
+    sparse = lab.sparse(0.5, fine_tuned=True)
+    assert (sparse.widths, sparse.sparsity, sparse.steps, sparse.start) == (base.widths, 0.5, TUNING_STEPS, base)
+    assert lab.sparse(0.5, fine_tuned=False).steps == 0
+    names = ("CRUSE32", "CRUSE16", "P.500")
+    assert [lab.network(name) for name in names] == [base, lab.baseline("CRUSE16"), tuned]
+
+
+def test_a_person_recognises_a_run(lab):
+    runs = [lab.baseline(seed=3), lab.pruned("P.500"), lab.fine_tuned("P.500"), lab.sparse(0.25, False)]
+    starts = ["CRUSE32-seed3-", "P.500-pruned-seed0-", "P.500-tuned-seed0-", "CRUSE32-sparse0.25-pruned-seed0-"]
+    assert [run.name for run in runs] == [start + run.key for start, run in zip(starts, runs, strict=True)]
+    assert configuration_name((3, 5)) == "3x5"
+    assert [describe(run) for run in runs] == ["CRUSE32, seed 3", "P.500", "P.500 after pruning", "CRUSE32 25% sparse"]
+
+
+@pytest.mark.parametrize("ask", ["untrained", "baseline", "direct", "pruned", "fine_tuned", "network"])
+def test_an_unknown_configuration_gives_one_line_with_the_known_ones(lab, ask):
+    with pytest.raises(MisuseError) as caught:
+        getattr(lab, ask)("CRUSE64")
+    message = str(caught.value)
+    assert all(name in message for name in ("CRUSE64", *TINY))
+    assert "\n" not in message
+
+
+# --- training -------------------------------------------------------------------------------------------------------
+
+
+def test_a_network_is_trained_once_also_for_another_laboratory(lab):
+    run = lab.baseline()
+    folder = lab.train(run)
+    assert steps_asked() == list(range(STEPS))
+    Mixtures.asked.clear()
+    written = (folder / "model.safetensors").stat().st_mtime_ns
+    again = Laboratory(lab.settings)
+    assert (again.train(again.baseline()), lab.train(run)) == (folder, folder)
+    again.load(run)
+    again.history(run)
+    assert Mixtures.asked == []
+    assert (folder / "model.safetensors").stat().st_mtime_ns == written
+
+
+def test_a_folder_tells_all_about_its_run(trained):
+    run = trained.baseline()
+    folder = trained.train(run)
+    files = {path.name for path in folder.iterdir() if path.suffix != ".onnx" and "scores" not in path.name}
+    assert files == {"config.json", "history.csv", "model.safetensors", "summary.json", "DONE"}
+    config = json.loads((folder / "config.json").read_text())
+    assert config.pop("code") == experiments.code_digest()
+    assert Run(**config | {"widths": tuple(config["widths"])}) == run
+    history, summary = trained.history(run), trained.summary(run)
+    assert list(history) == ["step", "loss", "learning_rate", "gradient_norm"]
+    assert history["step"].tolist() == list(range(STEPS))
+    assert summary["parameters"] == sum(
+        len(tensor.flatten()) for tensor in load_file(folder / "model.safetensors").values()
+    )
+    assert summary["sparsity"] == 0
+    assert summary["audio_seconds"] == STEPS * 2 * 1.0  # steps, clips, seconds
+    assert summary["validation_loss"] == pytest.approx(
+        training.validate(trained.load(run), Mixtures("held out", 0, 2, 1.0))
+    )
+
+
+def test_no_pickle_is_kept_and_none_is_read_to_load_a_network(trained, monkeypatch):
+    monkeypatch.setattr(torch, "load", None)
+    model = trained.load(trained.baseline())
+    assert (model.widths, model.training) == (TINY["CRUSE32"], False)
+    files = [path for path in trained.train(trained.baseline()).iterdir() if path.stat().st_size]
+    assert not [path.name for path in files if path.read_bytes()[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05")]
+
+
+def test_the_same_run_elsewhere_has_the_same_bytes_and_another_seed_others(trained, tmp_path):
+    elsewhere = Laboratory(settings(tmp_path))
+    files = [lab.train(lab.baseline()) / "model.safetensors" for lab in (trained, elsewhere)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert not same_parameters(trained.load(trained.baseline()), elsewhere.load(elsewhere.baseline(seed=1)))
+
+
+def test_what_a_run_starts_from_is_trained_first(lab):
+    tuned = lab.fine_tuned("P.500")
+    lab.train(tuned)
+    assert (lab.folder(tuned.start) / "DONE").exists()
+    assert steps_asked() == [*range(STEPS), *range(TUNING_STEPS)]
+
+
+def test_a_pruned_run_is_the_slice_of_its_start_and_not_trained(trained):
+    run = trained.pruned("P.500")
+    expected = prune(trained.load(run.start), TINY["P.500"])
+    Mixtures.asked.clear()
+    assert same_parameters(trained.load(run), expected)
+    assert steps_asked() == []
+    assert trained.summary(run)["parameters"] == parameter_count(expected)
+    assert trained.history(run).empty
+
+
+def test_fine_tuning_goes_on_from_the_slice(trained, tmp_path):
+    run = trained.fine_tuned("P.500")
+    expected = prune(trained.load(run.start), TINY["P.500"])
+    batches = Mixtures("train", run.seed, run.batch_size, run.crop_seconds)
+    recipe = training.Recipe(TUNING_STEPS, run.learning_rate, run.weight_decay)
+    training.train(expected, batches, recipe, tmp_path)
+    assert same_parameters(trained.load(run), expected)
+
+
+@pytest.mark.parametrize("fine_tuned", [False, True])
+def test_a_sparse_run_keeps_its_zeros(trained, fine_tuned):
+    run = trained.sparse(0.75, fine_tuned)
+    start = sparsify(trained.load(run.start), 0.75)
+    model = trained.load(run)
+    assert trained.summary(run)["sparsity"] == 0.75
+    assert torch.equal(model.gru.weight_hh == 0, start.gru.weight_hh == 0)
+    assert same_parameters(model, start) != fine_tuned
+
+
+def test_random_weights_need_no_data(lab, monkeypatch):
+    monkeypatch.setattr(data, "prepare", None)
+    run = lab.untrained("P.500")
+    model = lab.load(run)
+    torch.manual_seed(lab.settings.seed)
+    assert same_parameters(model, Cruse(TINY["P.500"]))
+    assert "validation_loss" not in lab.summary(run)
+
+
+def test_a_failed_training_is_not_done_and_is_tried_again(lab, monkeypatch):
+    def broken(step: int) -> None:
+        raise OSError("no such recording")
+
+    monkeypatch.setattr(Mixtures, "hook", staticmethod(broken))
+    with pytest.raises(OSError, match="no such recording"):
+        lab.train(lab.baseline())
+    assert not (lab.folder(lab.baseline()) / "DONE").exists()
+    monkeypatch.undo()
+    stand_in(monkeypatch.setattr)
+    assert (lab.train(lab.baseline()) / "DONE").exists()
+
+
+def test_several_runs_in_one_call(lab):
+    runs = [lab.untrained("P.500"), lab.untrained("CRUSE16")]
+    train_all(lab, runs)
+    assert all((lab.folder(run) / "DONE").exists() for run in runs)
+
+
+# --- two that want the same run, a kill -----------------------------------------------------------------------------
+
+
+def ask_in_background(laboratory: Laboratory) -> threading.Thread:
+    asking = threading.Thread(target=laboratory.train, args=(laboratory.baseline(),), daemon=True)
+    asking.start()
+    return asking
+
+
+def test_two_that_ask_for_the_same_run_train_it_once(lab, monkeypatch, capsys):
+    """The second one waits while the first one trains, and then finds it done."""
+    holding, go = threading.Event(), threading.Event()
+    monkeypatch.setattr(Mixtures, "hook", staticmethod(lambda step: holding.set() or go.wait(60)))
+    first = ask_in_background(lab)
+    assert holding.wait(60)
+    second = ask_in_background(Laboratory(lab.settings))
+    second.join(0.3)
+    assert second.is_alive()
+    go.set()
+    for asking in (first, second):
+        asking.join(60)
+        assert not asking.is_alive()
+    assert steps_asked() == list(range(STEPS))
+    assert len(lab.history(lab.baseline())) == STEPS
+    assert capsys.readouterr().out.count("held by another process, waiting") == 1
+
+
+def test_a_killed_training_is_taken_over_and_ends_with_the_same_bytes(trained, lab, tmp_path, other_process, capsys):
+    """Another process holds at step 7, with its steps 4 to 6 under way, and is killed there at no chosen moment."""
+    process = other_process(wait_at=7)
+    asking = ask_in_background(lab)
+    asking.join(float(np.random.default_rng().uniform(0.05, 0.2)))
+    assert asking.is_alive()
+    assert Mixtures.asked == []  # it waits
+    process.kill()
+    assert process.wait(60) != 0
+    folder, whole = lab.folder(lab.baseline()), trained.folder(trained.baseline())
+    asking.join(60)
+    assert not asking.is_alive()
+    assert "held by another process, waiting" in capsys.readouterr().out
+    assert 1 <= steps_asked()[0] <= 7  # from the checkpoint, not from the start
+    assert steps_asked() == list(range(steps_asked()[0], STEPS))
+    for name in ("model.safetensors", "history.csv", "config.json"):
+        assert (folder / name).read_bytes() == (whole / name).read_bytes()
+    assert not (folder / CHECKPOINT).exists()
+
+
+# --- scores ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scored(monkeypatch) -> list[int]:
+    """Scores that are known functions of the waveform; how many clips were scored, a call each."""
+    calls = []
+
+    def score(enhanced, clips, workers=None, description=""):
+        calls.append(len(clips))
+        power = [float(np.mean(np.square(waveform))) for waveform in enhanced]
+        columns = {metric: [(k + 1) * value for value in power] for k, metric in enumerate(quality.METRICS)}
+        return pd.DataFrame({"clip": [clip.name for clip in clips], **columns})
+
+    monkeypatch.setattr(quality, "score_clips", score)
+    return calls
+
+
+def test_a_network_is_scored_once(trained, scored):
+    run = trained.untrained("CRUSE16")
+    first, again = trained.scores(run), Laboratory(trained.settings).scores(run)
+    assert scored == [3]
+    pd.testing.assert_frame_equal(first, again)
+    powers = [np.mean(np.square(enhance(trained.load(run), clip.noisy))) for clip in trained.clips]
+    assert first["dnsmos_sig"].tolist() == pytest.approx(powers, rel=1e-5)
+    assert first["clip"].astype(int).tolist() == [0, 1, 2]
+
+
+def test_noisy_and_clean_clips_are_scored_once_too(lab, scored):
+    for _ in range(2):
+        noisy, clean = lab.noisy_scores(), lab.clean_scores()
+    assert scored == [3, 3]
+    for table, waveforms in ((noisy, [c.noisy for c in lab.clips]), (clean, [c.clean for c in lab.clips])):
+        assert table["dnsmos_bak"].tolist() == pytest.approx([2 * np.mean(np.square(w)) for w in waveforms], rel=1e-5)
+
+
+def test_other_clips_are_scored_anew(lab, scored):
+    lab.noisy_scores()
+    Laboratory(settings(lab.outputs, clip_seconds=11.0)).noisy_scores()
+    assert scored == [3, 3]
+
+
+def test_the_table_of_quality(tmp_path, scored):
+    lab = Laboratory(settings(tmp_path, seed_count=2))
+    make = {name: lambda seed, name=name: Run(TINY[name], seed=seed) for name in ("CRUSE32", "P.500")}
+    table = lab.quality_table(make, reference="CRUSE32").set_index("model")
+    assert list(table.index) == ["CRUSE32", "P.500"]
+    assert list(table.columns)[:2] == ["clips", "seeds"]
+    for metric in quality.METRICS:
+        for name in (metric, "delta_" + metric.removeprefix("dnsmos_")):
+            assert {name, f"{name}_ci_low", f"{name}_ci_high"} <= set(table)
+    assert (table["clips"] == 3).all()
+    assert (table["seeds"] == 2).all()
+    for name, row in table.iterrows():
+        mean = np.mean([lab.scores(make[name](seed))["dnsmos_ovrl"].mean() for seed in (0, 1)])
+        assert row["dnsmos_ovrl"] == pytest.approx(mean)
+        assert row["dnsmos_ovrl_ci_low"] <= mean <= row["dnsmos_ovrl_ci_high"]
+        assert row["delta_ovrl"] == pytest.approx(mean - table.loc["CRUSE32", "dnsmos_ovrl"])
+    assert table.loc["CRUSE32", ["delta_ovrl_ci_low", "delta_ovrl_ci_high"]].tolist() == [
+        0,
+        0,
+    ]  # a model against itself
+
+
+def test_the_table_of_quality_against_the_noisy_clips_or_nothing(lab, scored):
+    make = {"P.500": lambda seed: Run(TINY["P.500"], seed=seed)}
+    against = lab.quality_table(make, against_noisy=True).iloc[0]
+    noisy = lab.noisy_scores()["dnsmos_sig"].mean()
+    assert against["delta_sig"] == pytest.approx(against["dnsmos_sig"] - noisy)
+    assert not [name for name in lab.quality_table(make) if name.startswith("delta")]
+
+
+# --- speed and results ----------------------------------------------------------------------------------------------
+
+
+def test_latency_is_measured_once_per_set_of_networks(lab, monkeypatch):
+    written, measured = [], []
+
+    def write(model, path):
+        written.append(path.name)
+        path.write_bytes(b"network")
+        return path
+
+    def measure(files, **protocol):
+        measured.append(protocol)
+        return pd.DataFrame({"model": list(files), "latency_ms": 1.5})
+
+    monkeypatch.setattr(export, "export_streaming", write)
+    monkeypatch.setattr(profiling, "measure_latency", measure)
+    runs = {name: lab.untrained(name) for name in ("CRUSE32", "P.500")}
+    first, again = lab.latency(runs), Laboratory(lab.settings).latency(runs)
+    pd.testing.assert_frame_equal(first, again)
+    assert (len(written), len(measured)) == (2, 1)
+    assert measured[0] == {"rounds": 30, "frames_per_round": 100, "seed": 0}
+    lab.latency({"CRUSE32": runs["CRUSE32"]})
+    Laboratory(settings(lab.outputs, latency_rounds=31)).latency(runs)
+    assert (len(written), len(measured)) == (2, 3)
+
+
+def test_a_saved_result_is_read_by_another_notebook(lab):
+    table = pd.DataFrame({"model": ["CRUSE32"], "latency_ms": [0.1 + 0.2]})
+    assert lab.save("table_2", table) is table
+    pd.testing.assert_frame_equal(Laboratory(lab.settings).result("table_2"), table)
+    assert (lab.outputs / "results" / "table_2.csv").exists()
+
+
+def test_a_result_that_is_not_there_says_what_to_do(lab):
+    with pytest.raises(MisuseError, match=r"table_9\.csv is not there yet: run the notebook"):
+        lab.result("table_9")
+
+
+# --- the real thing -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def real():
+    """Keeps the stand-ins away."""
+
+
+@pytest.mark.slow
+def test_with_embedded_data_and_real_scores(real, tmp_path):
+    sizes = {"speech_minutes": 1.0, "noise_minutes": 1.0, "baseline_steps": 2, "batch_size": 2, "crop_seconds": 0.5}
+    lab = Laboratory(Settings(outputs=str(tmp_path), test_clips=2, **sizes))
+    run = dataclasses.replace(lab.baseline(), widths=(4, 4, 8, 8))
+    assert np.isfinite(lab.history(run)["loss"]).all()
+    assert np.isfinite(lab.summary(run)["validation_loss"])
+    scores = lab.scores(run)
+    assert scores[["dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl"]].to_numpy().min() > 0.9  # opinions start at 1
+    table = lab.quality_table({"tiny": lambda seed: run})
+    assert table["dnsmos_ovrl"].item() == pytest.approx(scores["dnsmos_ovrl"].mean())
+    assert len(lab.clips[0].noisy) == 160_000
