@@ -93,14 +93,15 @@ def test_misprediction_is_a_factor_whichever_way_it_goes():
 @pytest.mark.parametrize(
     ("shares", "expected"),
     [
-        ({"gru_1": 0.4, "gru_2": 0.3, "encoder_1": 0.2, "skip_1": 0.1}, REPRODUCED),
-        ({"gru_1": 0.2, "encoder_1": 0.25, "encoder_2": 0.25, "decoder_1": 0.3}, NOT_REPRODUCED),
-        ({"gru_1": 0.4, "encoder_1": 0.3, "decoder_1": 0.3}, UNDECIDED),
+        ({"encoder": 0.2, "gru": 0.7, "skip": 0.1}, REPRODUCED),
+        ({"encoder": 0.5, "gru": 0.2, "decoder": 0.3}, NOT_REPRODUCED),
+        ({"encoder": 0.3, "gru": 0.4, "decoder": 0.3}, UNDECIDED),  # the largest, but not more than half
+        ({"encoder": 0.3, "gru": 0.505, "decoder": 0.195}, UNDECIDED),  # half lies inside its interval
     ],
 )
-def test_c1_adds_up_layers_of_a_kind(shares, expected):
-    table = pd.DataFrame({"layer": list(shares), "share": list(shares.values())})
-    assert verdict("C1", table_1=table) == expected
+def test_c1_wants_more_than_half_for_the_grus(shares, expected):
+    table = pd.DataFrame([{"kind": kind} | interval("share", share, 0.01) for kind, share in shares.items()])
+    assert verdict("C1", table_1_kinds=table) == expected
 
 
 def test_c2_asks_for_a_small_loss_per_doubling_and_rising_speed():
@@ -215,10 +216,16 @@ def test_c12_falls_with_one_network_that_differs():
 
 
 def test_c13_wants_parameters_to_mispredict_a_speedup():
-    assert verdict("C13", figure_1=figure_1()) == REPRODUCED  # P.875: 51x fewer parameters, 12x faster
+    assert verdict("C13", table_2=figure_1()) == REPRODUCED  # P.875: 51x fewer parameters, 12x faster
     ratio = figure_1().set_index("configuration")["compression_ratio"].to_dict()
-    assert verdict("C13", figure_1=figure_1(speedup=ratio)) == NOT_REPRODUCED
-    assert verdict("C13", figure_1=figure_1(speedup=ratio, speedup_half=1.2)) == UNDECIDED
+    assert verdict("C13", table_2=figure_1(speedup=ratio)) == NOT_REPRODUCED
+    assert verdict("C13", table_2=figure_1(speedup=ratio, speedup_half=1.2)) == UNDECIDED
+
+
+def test_c13_does_not_count_the_reference_measured_twice():
+    table = figure_1(speedup=figure_1().set_index("configuration")["compression_ratio"].to_dict())
+    check = table.iloc[[0]].assign(configuration=claims.SELF_CHECK, compression_ratio=9.0)
+    assert verdict("C13", table_2=pd.concat([table, check])) == NOT_REPRODUCED
 
 
 # --- All claims -----------------------------------------------------------------------------------------------------
