@@ -183,6 +183,7 @@ def test_the_runs_of_a_study(lab):
     assert (base.widths, base.steps, base.start, base.data) == (TINY["CRUSE32"], STEPS, None, "0123456789ab")
     assert (tuned.widths, tuned.steps, tuned.start) == (TINY["P.500"], TUNING_STEPS, base)
     assert (lab.pruned("P.500").steps, lab.pruned("P.500").start) == (0, base)
+    assert (lab.direct("P.500").steps, lab.direct("P.500").start) == (STEPS + TUNING_STEPS, None)
     assert lab.direct("P.500") == lab.baseline("P.500", steps=STEPS + TUNING_STEPS)
     assert lab.fine_tuned("P.500", learning_rate=0.01) == dataclasses.replace(tuned, learning_rate=0.01)
     assert lab.fine_tuned("P.500", seed=7).start.seed == lab.fine_tuned("P.500", seed=7).seed == 7
