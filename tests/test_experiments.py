@@ -49,7 +49,7 @@ class Mixtures:
 def clips(split: str, count: int, seconds: float, seed: int) -> list[data.Clip]:
     """Stands for `dnslib.data.test_clips`: short noise."""
     rng = np.random.default_rng(seed)
-    noisy, clean = rng.normal(scale=0.1, size=(2, count, 1600)).astype(np.float32)
+    noisy, clean = rng.normal(scale=0.1, size=(2, count, round(160 * seconds))).astype(np.float32)
     return [data.Clip(f"{i:03d}", noisy[i], clean[i], 0.0, -20.0, "speaker", "noise") for i in range(count)]
 
 
@@ -450,7 +450,8 @@ def test_the_table_of_quality_against_the_noisy_clips_or_nothing(lab, scored):
 # --- speed and results ----------------------------------------------------------------------------------------------
 
 
-def test_latency_is_measured_once_per_set_of_networks(lab, monkeypatch):
+def test_latency_is_measured_once_per_set_of_networks_warm_and_cold(lab, monkeypatch):
+    """Back to back, and with twice the last-level cache evicted on a tenth of the frames, joined by model."""
     written, measured = [], []
 
     def write(model, path):
@@ -458,20 +459,28 @@ def test_latency_is_measured_once_per_set_of_networks(lab, monkeypatch):
         path.write_bytes(b"network")
         return path
 
-    def measure(files, **protocol):
-        measured.append(protocol)
-        return pd.DataFrame({"model": list(files), "latency_ms": 1.5})
+    def measure(files, evict_mb=0.0, **protocol):
+        measured.append(protocol | {"evict_mb": evict_mb})
+        names = list(files) if not evict_mb else list(files)[::-1]  # rows are joined by name, not by place
+        times = [len(name) + evict_mb for name in names]
+        return pd.DataFrame({"model": names, "latency_ms": times, "rounds": protocol["rounds"]})
 
     monkeypatch.setattr(export, "export_streaming", write)
     monkeypatch.setattr(profiling, "measure_latency", measure)
+    monkeypatch.setattr(profiling, "last_level_cache_mb", lambda: 8.0)
     runs = {name: lab.untrained(name) for name in ("CRUSE32", "P.500")}
     first, again = lab.latency(runs), Laboratory(lab.settings).latency(runs)
     pd.testing.assert_frame_equal(first, again)
-    assert (len(written), len(measured)) == (2, 1)
-    assert measured[0] == {"rounds": 30, "frames_per_round": 100, "seed": 0}
+    assert len(written) == 2
+    assert [(call["rounds"], call["frames_per_round"], call["evict_mb"]) for call in measured] == [
+        (30, 100, 0), (30, 10, 16)
+    ]  # fmt: skip
+    assert first["latency_ms"].tolist() == [7, 5]
+    assert first["cold_latency_ms"].tolist() == [7 + 16, 5 + 16]
+    assert first["cold_evicted_mb"].tolist() == [16, 16]
     lab.latency({"CRUSE32": runs["CRUSE32"]})
     Laboratory(settings(lab.outputs, latency_rounds=31)).latency(runs)
-    assert (len(written), len(measured)) == (2, 3)
+    assert (len(written), len(measured)) == (2, 6)
 
 
 def test_a_saved_result_is_read_by_another_notebook(lab):
