@@ -1,11 +1,12 @@
 """The verdicts: from measured intervals to "reproduced", "not reproduced" or "not decided by this run".
 
 One rule a claim, a function from the study's result tables to a `Judgement`; its docstring says what makes the claim
-reproduced, and is printed beside the verdict. Three principles hold for all rules:
+reproduced, and is printed beside the verdict. Four principles hold for all rules:
 
 * A verdict looks at the whole 95 % interval, never at the mean alone; where the interval reaches across the limit, or
   is not known, the run does not decide.
 * "The same" is something to be shown, not the absence of a difference: the interval must lie inside a margin.
+* Fewer than ten clips, or ten rounds of a clock, decide nothing: bootstrap intervals of so few values are too narrow.
 * A claim of several parts is reproduced when all parts are, not reproduced when one part is not.
 
 The margins are ours, fixed before measuring. Opinion scores are MOS; intervals are over test clips (over rounds for
@@ -15,7 +16,7 @@ speed), so with one seed a verdict is about these trained networks and not about
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import pandas as pd
@@ -28,6 +29,7 @@ NEGLIGIBLE_MOS = 0.05  # a difference that we call none
 SMALL_MOS = 0.1  # a loss that we call small: per doubling of the speed (C2), and before any fine-tuning (C10)
 SPEED_SHARE = 0.8  # of a published speedup that another processor must reach
 SAME_SPEED = 0.05  # two networks are equally fast when their ratio lies within 1 ± this
+FEWEST = 10  # clips, or rounds of a clock, below which an interval is not to be trusted and decides nothing
 PROXY_ERROR = 1.25  # parameters are no proxy for time when they mispredict a speedup by this factor
 SELF_CHECK = "self_check"  # the row of a latency table that measures the reference twice
 
@@ -66,7 +68,7 @@ class Estimate:
     @property
     def mos(self) -> str:
         """ "−0.01 [−0.04, +0.02]" """
-        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]".replace("-", "−")
+        return f"{self.value:+z.2f} [{self.low:+z.2f}, {self.high:+z.2f}]".replace("-", "−")
 
     @property
     def times(self) -> str:
@@ -103,7 +105,11 @@ def c2(tables: Tables) -> Judgement:
     family = [row for _, row in figure.iterrows() if row["configuration"] in ("CRUSE32", *paper.PRUNED)]
     family.sort(key=lambda row: -row["parameters"])
     speeds = [estimate(row, "speedup") for row in family]
-    falls = any(after.high < before.low for before, after in pairwise(speeds))
+    falls = [
+        f"{family[place + 1]['configuration']} is surely slower than {family[place]['configuration']}"
+        for place, (before, after) in enumerate(pairwise(speeds))
+        if after.high < before.low
+    ]
     fast = [row for row in family if row["speedup"] >= 2]
     limits = [-SMALL_MOS * math.log2(row["speedup"]) for row in fast]
     losses = [estimate(row, "delta_ovrl").above(limit) for row, limit in zip(fast, limits, strict=True)]
@@ -111,12 +117,12 @@ def c2(tables: Tables) -> Judgement:
     if not fast:
         return Judgement("no configuration at least 2x faster", verdict, "There is no speed to trade.", *basis(figure))
     worst = min(fast, key=lambda row: row["delta_ovrl"] / math.log2(row["speedup"]))
-    kept = sum(one == REPRODUCED for one in losses)
+    steepest = worst["delta_ovrl"] / math.log2(worst["speedup"])
     reason = (
-        f"{kept} of {len(fast)} configurations at least 2x faster surely keep to the limit; the steepest, "
-        f"{worst['configuration']}, is {estimate(worst, 'speedup').times} as fast."
+        f"{losses.count(REPRODUCED)} of {len(fast)} configurations at least 2x faster surely lose no more; "
+        f"{', '.join(falls) or 'none is surely slower than a larger one'}."
     )
-    measured = f"ΔOVRL per doubling at worst {worst['delta_ovrl'] / math.log2(worst['speedup']):+.2f}"
+    measured = f"steepest: {worst['configuration']}, {steepest:+z.2f} MOS per doubling of the speed"
     return Judgement(measured.replace("-", "−"), verdict, reason, *basis(figure))
 
 
@@ -292,12 +298,25 @@ def judge(tables: Tables) -> pd.DataFrame:
     for claim in paper.CLAIMS:
         missing = [name for name in NEEDS[claim.id] if name not in tables]
         try:
-            found = undecidable(claim, ", ".join(missing)) if missing else RULES[claim.id](tables)
+            found = (
+                undecidable(claim, ", ".join(missing)) if missing else on_enough(RULES[claim.id](tables), claim, tables)
+            )
         except MissingRow as error:
             found = undecidable(claim, str(error))
         about = {"id": claim.id, "statement": claim.statement, "where": claim.where, "published": claim.published}
         rows.append(about | vars(found) | {"notebook": claim.notebook})
     return pd.DataFrame(rows).astype({"clips": "Int64", "seeds": "Int64"})
+
+
+def on_enough(found: Judgement, claim: paper.Claim, tables: Tables) -> Judgement:
+    """The judgement, left undecided when it rests on fewer than ten clips, or ten rounds of a clock."""
+    counts = {} if found.clips is None else {"clips": found.clips}
+    rounds = [tables[name]["rounds"].min() for name in NEEDS[claim.id] if "rounds" in tables[name]]
+    counts |= {"rounds": min(rounds)} if rounds else {}
+    short = [f"{count:.0f} {what}" for what, count in counts.items() if count < FEWEST]
+    if not short:
+        return found
+    return replace(found, verdict=UNDECIDED, reason=f"Only {' and '.join(short)}: too few. {found.reason}")
 
 
 def undecidable(claim: paper.Claim, missing: str) -> Judgement:

@@ -73,6 +73,7 @@ def test_a_claim_of_parts_needs_all_and_falls_with_one():
 
 def test_numbers_are_written_with_their_interval_and_a_proper_minus():
     assert Estimate(-0.014, -0.04, 0.02).mos == "−0.01 [−0.04, +0.02]"
+    assert Estimate(-0.001, -0.003, 0.0).mos == "+0.00 [+0.00, +0.00]"
     assert Estimate(2.456, 2.4, 2.51).times == "2.46x [2.40, 2.51]"
 
 
@@ -108,7 +109,9 @@ def test_c2_asks_for_a_small_loss_per_doubling_and_rising_speed():
     assert verdict("C2", figure_1=figure_1(P500=-0.05, P5625=-0.1, P875=-0.3)) == REPRODUCED  # P.875: log2(12) = 3.6
     assert verdict("C2", figure_1=figure_1(P875=-0.5)) == NOT_REPRODUCED
     assert verdict("C2", figure_1=figure_1(half=0.3)) == UNDECIDED
-    assert verdict("C2", figure_1=figure_1(speedup={"P.5625": 2.0})) == NOT_REPRODUCED  # slower than P.500
+    slower = claims.c2({"figure_1": figure_1(speedup={"P.5625": 2.0})})
+    assert slower.verdict == NOT_REPRODUCED
+    assert "P.5625 is surely slower than P.500" in slower.reason
 
 
 def test_c3_takes_size_speed_and_quality_together():
@@ -249,6 +252,16 @@ def test_a_configuration_left_out_leaves_its_claim_undecided():
     assert judged.loc["C4", "verdict"] == UNDECIDED
     assert "P.875" in judged.loc["C4", "reason"]
     assert judged.loc["C3", "verdict"] == REPRODUCED
+
+
+def test_a_handful_of_clips_or_rounds_decides_nothing():
+    figure = figure_1(P500=-0.01)
+    assert claims.judge({"figure_1": figure}).set_index("id").loc["C3", "verdict"] == REPRODUCED
+    few = claims.judge({"figure_1": figure.assign(clips=9)}).set_index("id").loc["C3"]
+    assert few["verdict"] == UNDECIDED
+    assert "9 clips" in few["reason"]
+    assert claims.judge({"table_2": figure.assign(rounds=30)}).set_index("id").loc["C13", "verdict"] == REPRODUCED
+    assert claims.judge({"table_2": figure.assign(rounds=2)}).set_index("id").loc["C13", "verdict"] == UNDECIDED
 
 
 def test_a_verdict_never_holds_what_was_published():
