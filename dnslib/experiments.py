@@ -21,11 +21,11 @@ import numpy as np
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from dnslib import data, export, paper, profiling, quality
 from dnslib.errors import MisuseError
-from dnslib.model import Cruse, enhance, parameter_count
+from dnslib.model import Cruse, enhance, load_weights, parameter_count
 from dnslib.paths import resolve, write_atomically
 from dnslib.progress import track
 from dnslib.pruning import prune, sparsify, sparsity
@@ -143,6 +143,13 @@ class Laboratory:
             self.corpora.test, self.settings.test_clips, self.settings.clip_seconds, seed=TEST_SEED
         )  # fmt: skip
 
+    @cached_property
+    def recordings(self) -> list[data.Clip]:
+        """Noisy clips without a reference, from the folder ``settings.recordings``: a blind set, your own calls."""
+        if not self.settings.recordings:
+            raise MisuseError("No folder of noisy recordings is named: set the parameter recordings.")
+        return data.noisy_clips(self.settings.recordings)
+
     # --- training ---------------------------------------------------------------------------------------------------
 
     def folder(self, run: Run) -> Path:
@@ -204,9 +211,7 @@ class Laboratory:
 
     def load(self, run: Run) -> Cruse:
         """The network of a run, in evaluation mode on the CPU; trained first if need be."""
-        model = Cruse(run.widths, run.groups)
-        model.load_state_dict(load_file(self.train(run) / "model.safetensors"))
-        return model.eval()
+        return load_weights(Cruse(run.widths, run.groups), self.train(run) / "model.safetensors")
 
     def history(self, run: Run) -> pd.DataFrame:
         """One row a step: step, loss, learning_rate, gradient_norm."""
@@ -218,46 +223,50 @@ class Laboratory:
 
     # --- quality ----------------------------------------------------------------------------------------------------
 
-    def enhanced(self, run: Run) -> list[np.ndarray]:
-        """The test clips through a run's network, each (samples,)."""
+    def scores(self, run: Run, recordings: bool = False) -> pd.DataFrame:
+        """DNSMOS P.835 and SI-SDR of every test clip through a run's network, one row a clip; scored once.
+
+        With ``recordings``, of the clips without reference in ``settings.recordings`` instead.
+        """
+        return self._scores(self.train(run), lambda clips: self.enhanced(run, clips), describe(run), recordings)
+
+    def enhanced(self, run: Run, clips: Iterable[data.Clip]) -> list[np.ndarray]:
+        """Clips through a run's network, each (samples,)."""
         model = self.load(run)
-        return [enhance(model, clip.noisy) for clip in self.clips]
+        return [enhance(model, clip.noisy) for clip in clips]
 
-    def scores(self, run: Run) -> pd.DataFrame:
-        """DNSMOS P.835 and SI-SDR of every test clip through a run's network, one row a clip; scored once."""
-        return self._scores(self.train(run), lambda: self.enhanced(run), describe(run))
-
-    def noisy_scores(self) -> pd.DataFrame:
-        """The scores of the test clips as they are."""
-        return self._scores(self.outputs / "runs", lambda: [clip.noisy for clip in self.clips], NOISY)
+    def noisy_scores(self, recordings: bool = False) -> pd.DataFrame:
+        """The scores of the clips as they are."""
+        return self._scores(self.outputs / "runs" / NOISY, lambda clips: [c.noisy for c in clips], NOISY, recordings)
 
     def clean_scores(self) -> pd.DataFrame:
         """The scores of the test clips' references: what a perfect denoiser would reach."""
-        return self._scores(self.outputs / "runs" / "clean", lambda: [clip.clean for clip in self.clips], "clean")
+        return self._scores(self.outputs / "runs" / "clean", lambda clips: [c.clean for c in clips], "clean", False)
 
-    def _scores(self, folder: Path, waveforms: Callable[[], list[np.ndarray]], description: str) -> pd.DataFrame:
-        path = folder / f"scores-{self._test_set}.csv"
+    def _scores(
+        self, folder: Path, process: Callable[[list[data.Clip]], list[np.ndarray]], description: str, recordings: bool
+    ) -> pd.DataFrame:
+        clips = self.recordings if recordings else self.clips
+        path = folder / f"scores-{digest_of_clips(clips)}.csv"
         if not path.exists():
-            scores = quality.score_clips(waveforms(), self.clips, description=f"scoring {description}")
-            write_csv(path, scores)
-        return pd.read_csv(path)
+            write_csv(path, quality.score_clips(process(clips), clips, description=f"scoring {description}"))
+        return pd.read_csv(path, dtype={"clip": str})
 
-    @cached_property
-    def _test_set(self) -> str:
-        s = self.settings
-        text = f"{self.corpora.digest} {code_digest()} {s.test_clips} {s.clip_seconds} {TEST_SEED}"
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-    def over_seeds(self, make: Callable[[int], Run]) -> pd.DataFrame:
+    def over_seeds(self, make: Callable[[int], Run], recordings: bool = False) -> pd.DataFrame:
         """Scores of ``make(seed)`` for every seed of the settings, stacked, with a ``seed`` column."""
-        return pd.concat([self.scores(make(seed)).assign(seed=seed) for seed in self.settings.seeds], ignore_index=True)
+        seeds = self.settings.seeds
+        return pd.concat([self.scores(make(seed), recordings).assign(seed=seed) for seed in seeds], ignore_index=True)
 
     def quality_table(
-        self, rows: Mapping[str, Callable[[int], Run]], reference: str | None = None, against_noisy: bool = False
+        self,
+        rows: Mapping[str, Callable[[int], Run]],
+        reference: str | None = None,
+        against_noisy: bool = False,
+        recordings: bool = False,
     ) -> pd.DataFrame:
         """One row a name: clips, seeds, scores with 95 % intervals; deltas paired by clip against a row or noisy."""
-        scores = {name: self.over_seeds(make) for name, make in rows.items()}
-        base = self.noisy_scores() if against_noisy else scores.get(reference)
+        scores = {name: self.over_seeds(make, recordings) for name, make in rows.items()}
+        base = self.noisy_scores(recordings) if against_noisy else scores.get(reference)
         table = pd.DataFrame([quality.summarise(score, base) for score in scores.values()]).astype({"clips": int})
         table.insert(0, "model", list(scores))
         table.insert(2, "seeds", self.settings.seed_count)
@@ -301,6 +310,15 @@ class Laboratory:
         if not path.exists():
             raise MisuseError(f"{path.name} is not there yet: run the notebook that writes it, or the whole study.")
         return pd.read_csv(path)
+
+
+def digest_of_clips(clips: Iterable[data.Clip]) -> str:
+    """Twelve hexadecimal digits of names and samples: scores are found again for the same clips only."""
+    digest = hashlib.sha256()
+    for clip in clips:
+        digest.update(clip.name.encode())
+        digest.update(np.ascontiguousarray(clip.noisy).tobytes())
+    return digest.hexdigest()[:12]
 
 
 def measure_warm_and_cold(files: Mapping[str, Path], protocol: Mapping[str, int]) -> pd.DataFrame:

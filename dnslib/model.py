@@ -4,14 +4,18 @@ Shapes: tensors are (B, C, T, F) = (batch, channels, frames, frequency bins) unl
 Source: CRUSE paper (arXiv 2101.09249), its network section; widths from §4 of arXiv 2110.04378.
 """
 
+import os
 from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
+from dnslib.errors import MisuseError
 from dnslib.gru import ParallelGru
 from dnslib.stft import BINS, istft, log_power, stft
 
@@ -106,6 +110,25 @@ def lost_bins(sizes: Sequence[int]) -> tuple[int, ...]:
 def parameter_count(model: nn.Module) -> int:
     """Number of trainable scalars."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def load_weights(model: Cruse, path: str | os.PathLike) -> Cruse:
+    """Fill ``model`` with the weights of a safetensors file; evaluation mode. float16 weights become float32.
+
+    Raises MisuseError for a file that is missing, truncated, not safetensors (a pickle, say) or of other widths.
+    """
+    try:
+        weights = load_file(path)
+    except FileNotFoundError:
+        raise MisuseError(f"There is no file of weights {path}.") from None
+    except (SafetensorError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise MisuseError(f"{path} is not a whole safetensors file (a pickle? truncated?): {reason}.") from None
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError:
+        raise MisuseError(f"The weights in {path} do not fit a network of widths {model.widths}.") from None
+    return model.eval()
 
 
 def apply_gain(model: nn.Module, noisy: torch.Tensor) -> torch.Tensor:

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from dnslib.model import Cruse, apply_gain, enhance, frequency_sizes, lost_bins, parameter_count
+from dnslib.errors import MisuseError
+from dnslib.model import Cruse, apply_gain, enhance, frequency_sizes, load_weights, lost_bins, parameter_count
 from dnslib.paper import CONFIGURATIONS
 from dnslib.stft import BINS
 
@@ -252,3 +254,29 @@ def test_a_waveform_that_is_none_is_refused(waveform, words):
 def test_widths_that_give_no_network_are_refused(widths, words):
     with pytest.raises(ValueError, match=words):
         Cruse(widths)
+
+
+# weights
+
+
+def test_weights_come_back_also_from_half_precision(tmp_path):
+    model = Cruse((4, 4, 8, 8))
+    save_file({name: weight.half() for name, weight in model.state_dict().items()}, tmp_path / "half.safetensors")
+    loaded = load_weights(Cruse((4, 4, 8, 8)), tmp_path / "half.safetensors")
+    assert not loaded.training
+    for name, weight in model.state_dict().items():
+        assert loaded.state_dict()[name].dtype == torch.float32
+        torch.testing.assert_close(loaded.state_dict()[name], weight.half().float(), rtol=0, atol=0)
+
+
+def test_weights_of_another_size_a_pickle_a_torso_and_nothing_get_one_line(tmp_path):
+    model, whole = Cruse((4, 4, 8, 8)), tmp_path / "whole.safetensors"
+    save_file(model.state_dict(), whole)
+    torch.save(model.state_dict(), tmp_path / "pickle.pt")
+    (tmp_path / "torso").write_bytes(whole.read_bytes()[:-100])
+    cases = {whole: "do not fit", tmp_path / "pickle.pt": "not a whole safetensors", tmp_path / "torso": "not a whole"}
+    cases[tmp_path / "nothing"] = "There is no file"
+    for path, words in cases.items():
+        with pytest.raises(MisuseError, match=words) as caught:
+            load_weights(Cruse((4, 4, 4, 4)), path)
+        assert "\n" not in str(caught.value)
