@@ -47,8 +47,8 @@ class Mixtures:
 
 
 def clips(split: str, count: int, seconds: float, seed: int) -> list[data.Clip]:
-    """Stands for `dnslib.data.test_clips`: short noise."""
-    rng = np.random.default_rng(seed)
+    """Stands for `dnslib.data.test_clips`: short noise, another one for another length."""
+    rng = np.random.default_rng([seed, round(100 * seconds)])
     noisy, clean = rng.normal(scale=0.1, size=(2, count, round(160 * seconds))).astype(np.float32)
     return [data.Clip(f"{i:03d}", noisy[i], clean[i], 0.0, -20.0, "speaker", "noise") for i in range(count)]
 
