@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from dnslib import data, export, paper, profiling, quality
 from dnslib.errors import MisuseError
 from dnslib.model import Cruse, enhance, load_weights, parameter_count
-from dnslib.paths import resolve, write_atomically
+from dnslib.paths import remove, resolve, write_atomically
 from dnslib.progress import track
 from dnslib.pruning import prune, sparsify, sparsity
 from dnslib.settings import Settings
@@ -173,6 +173,8 @@ class Laboratory:
         return folder
 
     def _train(self, run: Run, folder: Path) -> None:
+        for leftover in folder.glob(".*.part*"):  # of a process that was killed while it wrote
+            remove(leftover)
         write_json(folder / "config.json", asdict(run) | {"code": code_digest()})
         started = time.perf_counter()
         model, history = self._start(run), []
@@ -266,6 +268,8 @@ class Laboratory:
     ) -> pd.DataFrame:
         """One row a name: clips, seeds, scores with 95 % intervals; deltas paired by clip against a row or noisy."""
         scores = {name: self.over_seeds(make, recordings) for name, make in rows.items()}
+        if reference is not None and reference not in scores:
+            raise MisuseError(f"The reference {reference!r} is not among the rows {', '.join(map(str, scores))}.")
         base = self.noisy_scores(recordings) if against_noisy else scores.get(reference)
         table = pd.DataFrame([quality.summarise(score, base) for score in scores.values()]).astype({"clips": int})
         table.insert(0, "model", list(scores))
@@ -313,11 +317,12 @@ class Laboratory:
 
 
 def digest_of_clips(clips: Iterable[data.Clip]) -> str:
-    """Twelve hexadecimal digits of names and samples: scores are found again for the same clips only."""
-    digest = hashlib.sha256()
+    """Twelve hexadecimal digits of clips and scoring code: scores are found again for the same only."""
+    digest = hashlib.sha256(source_digest(quality).encode())
     for clip in clips:
         digest.update(clip.name.encode())
-        digest.update(np.ascontiguousarray(clip.noisy).tobytes())
+        for waveform in (clip.noisy, clip.clean):
+            digest.update(b"" if waveform is None else np.ascontiguousarray(waveform).tobytes())
     return digest.hexdigest()[:12]
 
 

@@ -4,6 +4,7 @@ Shapes: tensors are (B, C, T, F) = (batch, channels, frames, frequency bins) unl
 Source: CRUSE paper (arXiv 2101.09249), its network section; widths from §4 of arXiv 2110.04378.
 """
 
+import math
 import os
 from collections.abc import Sequence
 from itertools import pairwise
@@ -20,6 +21,7 @@ from dnslib.gru import ParallelGru
 from dnslib.stft import BINS, istft, log_power, stft
 
 LEAKY_SLOPE = 0.2  # the paper does not state it; 0.2 is usual in convolutional U-Nets for speech
+FIRST_GAIN_SPREAD = 0.2  # of the last layer's He initialisation
 KERNEL = (2, 3)  # (time, frequency)
 STRIDE = (1, 2)
 
@@ -61,6 +63,21 @@ class Cruse(nn.Module):
             CausalConvTranspose2d(c_out, c_in, KERNEL, STRIDE, output_padding=(0, lost))
             for c_in, c_out, lost in zip(inputs, widths, lost_bins(sizes), strict=True)
         )
+
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """He initialisation: signals keep their size through all levels.
+
+        PyTorch's default shrinks them to a third in power at every layer, and the network first learns one gain for
+        everything and stays there for a hundred steps.
+        """
+        for layer in (*self.encoders, *self.skips, *self.decoders):
+            taps = layer.weight[0, 0].numel()
+            inputs = layer.in_channels * taps / (STRIDE[1] if isinstance(layer, nn.ConvTranspose2d) else 1)
+            nn.init.normal_(layer.weight, std=math.sqrt(2 / (1 + LEAKY_SLOPE**2) / inputs))
+            nn.init.zeros_(layer.bias)
+        self.decoders[0].weight.data *= FIRST_GAIN_SPREAD  # gains begin near one half, where the sigmoid has a slope
 
     def forward(self, log_power: torch.Tensor) -> torch.Tensor:
         x, skipped = log_power, []

@@ -48,6 +48,8 @@ def importance(model: Cruse) -> list[torch.Tensor]:
     for level in range(len(model.widths)):
         total = torch.zeros(model.widths[level])
         for tensor, dimension in _tied(model, level):
+            if tensor.dim() == 1:
+                continue  # a bias goes with its channel but is no weight tensor of the criterion
             total += tensor.detach().transpose(0, dimension).reshape(len(total), -1).norm(dim=1)
         scores.append(total)
     scores[-1] += _gru_importance(model)

@@ -34,12 +34,12 @@ SMALL = {
 OWN: dict[str, dict] = {
     "00_overview": {},
     "03_method": {},
-    "04_1_profile": {},
+    "04_1_profile": {"profile_frames": 30, "profile_repeats": 2},
     "04_2_configurations": {},
-    "04_3_structured_pruning": {},
-    "05_0_speed_and_quality": {},
-    "05_1_ablation": {},
-    "05_2_fine_tuning": {},
+    "04_3_structured_pruning": {"configurations": ["P.500", "P.875"], "heard_configurations": ["P.875"]},
+    "05_0_speed_and_quality": {"configurations": ["P.500", "P.5625", "P.875"]},
+    "05_1_ablation": {"configurations": ["P.875"], "ablation_configuration": "P.875"},
+    "05_2_fine_tuning": {"configurations": ["P.500", "P.875"], "fractions": [0.5]},
     "05_3_sparsity": {},
     "06_conclusions": {},
 }

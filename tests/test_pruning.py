@@ -99,14 +99,14 @@ def test_importance_of_one_tensor_at_a_time_by_mental_arithmetic():
     ramp = torch.arange(4.0)
     for place, expected in {
         "encoders.0.weight": [math.sqrt(6), 0],  # (4, 1, 2, 3): six weights a channel, of level 0
-        "encoders.0.bias": [1, 0],
-        "skips.0.bias": [1, 0],
+        "encoders.0.bias": [0, 0],  # a bias is no weight tensor of the criterion
+        "skips.0.bias": [0, 0],
         "decoders.0.weight": [math.sqrt(6), 0],
         "encoders.1.weight": [None, math.sqrt(24)],
-        "encoders.1.bias": [0, 1],
-        "skips.1.bias": [0, 1],
+        "encoders.1.bias": [0, 0],
+        "skips.1.bias": [0, 0],
         "decoders.1.weight": [None, math.sqrt(24)],
-        "decoders.1.bias": [1, 0],
+        "decoders.1.bias": [0, 0],
     }.items():
         model = silent((4, 4), groups=2)
         parameter = model.get_parameter(place)
