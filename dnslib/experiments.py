@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 
 from dnslib import data, export, paper, profiling, quality
 from dnslib.errors import MisuseError
-from dnslib.model import Cruse, enhance, load_weights, parameter_count
+from dnslib.model import Cruse, enhance_many, load_weights, parameter_count
 from dnslib.paths import remove, resolve, write_atomically
 from dnslib.progress import track
 from dnslib.pruning import prune, sparsify, sparsity
@@ -234,8 +234,7 @@ class Laboratory:
 
     def enhanced(self, run: Run, clips: Iterable[data.Clip]) -> list[np.ndarray]:
         """Clips through a run's network, each (samples,)."""
-        model = self.load(run)
-        return [enhance(model, clip.noisy) for clip in clips]
+        return enhance_many(self.load(run), [clip.noisy for clip in clips])
 
     def noisy_scores(self, recordings: bool = False) -> pd.DataFrame:
         """The scores of the clips as they are."""

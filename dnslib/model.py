@@ -7,7 +7,7 @@ Source: CRUSE paper (arXiv 2101.09249), its network section; widths from §4 of 
 import math
 import os
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ LEAKY_SLOPE = 0.2  # the paper does not state it; 0.2 is usual in convolutional 
 FIRST_GAIN_SPREAD = 0.2  # of the last layer's He initialisation
 KERNEL = (2, 3)  # (time, frequency)
 STRIDE = (1, 2)
+BATCH_CLIPS = 12  # waveforms enhanced at once: twelve of 10 s need about 2 GB
 
 
 def frequency_sizes(levels: int, bins: int = BINS) -> tuple[int, ...]:
@@ -155,20 +156,32 @@ def apply_gain(model: nn.Module, noisy: torch.Tensor) -> torch.Tensor:
     return istft(spectrum * gain.float(), noisy.shape[-1])
 
 
-@torch.inference_mode()
 def enhance(model: Cruse, noisy: np.ndarray) -> np.ndarray:
     """Denoise a whole 16 kHz waveform ``(samples,)``; the result is float32, as long and aligned.
 
-    Raises ValueError for an array that is not one non-empty, finite channel.
+    Raises MisuseError (a ValueError) for an array that is not one non-empty, finite channel.
     """
-    noisy = np.asarray(noisy)
-    if noisy.ndim != 1 or noisy.size == 0:
-        raise ValueError(f"enhance expects one channel of samples, not an array of shape {noisy.shape}")
-    if not np.isfinite(noisy).all():
-        raise ValueError("the waveform holds NaN or infinite samples")
-    waveform = torch.from_numpy(np.ascontiguousarray(noisy, dtype=np.float32))
+    return enhance_many(model, [noisy])[0]
+
+
+@torch.inference_mode()
+def enhance_many(model: Cruse, noisy: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """`enhance` of several waveforms; neighbours of equal length share a batch, which is ten times faster."""
     device = next(model.parameters()).device
     was_training = model.training
-    enhanced = apply_gain(model.eval(), waveform[None].to(device))[0].cpu().numpy()
+    model.eval()
+    enhanced: list[np.ndarray] = []
+    for _, equally_long in groupby(map(_checked, noisy), key=len):
+        for batch in torch.from_numpy(np.stack(list(equally_long))).split(BATCH_CLIPS):
+            enhanced += list(apply_gain(model, batch.to(device)).cpu().numpy())
     model.train(was_training)
     return enhanced
+
+
+def _checked(noisy: np.ndarray) -> np.ndarray:
+    noisy = np.asarray(noisy)
+    if noisy.ndim != 1 or noisy.size == 0:
+        raise MisuseError(f"Enhancing takes one channel of samples, not an array of shape {noisy.shape}.")
+    if not np.isfinite(noisy).all():
+        raise MisuseError("The waveform holds NaN or infinite samples.")
+    return np.ascontiguousarray(noisy, dtype=np.float32)

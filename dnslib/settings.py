@@ -25,16 +25,16 @@ class Settings(BaseModel):
     seed_count: int = Field(1, ge=1, description="number of seeds: seed, seed + 1, ...")
     speech_minutes: float = Field(30.0, gt=0, description="length of the embedded speech corpus")
     noise_minutes: float = Field(20.0, gt=0, description="length of the embedded noise corpus")
-    baseline_steps: int = Field(200, ge=1, description="optimiser steps of a training from scratch")
-    fine_tuning_steps: int = Field(60, ge=1, description="optimiser steps after pruning")
-    batch_size: int = Field(32, ge=1, description="crops in a batch")
-    crop_seconds: float = Field(4.0, ge=0.5, description="length of a training crop")
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="peak learning rate of AdamW")
+    baseline_steps: int = Field(220, ge=1, description="optimiser steps of a training from scratch")
+    fine_tuning_steps: int = Field(45, ge=1, description="optimiser steps after pruning")
+    batch_size: int = Field(8, ge=1, description="crops in a batch")
+    crop_seconds: float = Field(2.0, ge=0.5, description="length of a training crop")
+    learning_rate: float = Field(0.002, gt=0, le=1, description="peak learning rate of AdamW")
     weight_decay: float = Field(0.1, ge=0, description="weight decay of AdamW")
     test_clips: int = Field(24, ge=2, description="clips that every network is scored on")
     clip_seconds: float = Field(10.0, ge=9.01, description="length of a test clip; one DNSMOS window is 9.01 s")
     latency_rounds: int = Field(30, ge=2, description="interleaved rounds of a latency measurement")
-    frames_per_round: int = Field(100, ge=1, description="frames timed in one round, per network")
+    frames_per_round: int = Field(50, ge=1, description="frames timed in one round, per network")
 
     def __init__(self, **values):
         try:

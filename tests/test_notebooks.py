@@ -38,7 +38,7 @@ OWN: dict[str, dict] = {
     "04_2_configurations": {},
     "04_3_structured_pruning": {"configurations": ["P.500", "P.875"], "heard_configurations": ["P.875"]},
     "05_0_speed_and_quality": {"configurations": ["P.500", "P.5625", "P.875"]},
-    "05_1_ablation": {"configurations": ["P.875"], "ablation_configuration": "P.875"},
+    "05_1_ablation": {"direct_configurations": ["P.875"], "ablation_configuration": "P.875"},
     "05_2_fine_tuning": {"configurations": ["P.500", "P.875"], "fractions": [0.5]},
     "05_3_sparsity": {},
     "06_conclusions": {},
