@@ -6,7 +6,16 @@ import torch
 from safetensors.torch import save_file
 
 from dnslib.errors import MisuseError
-from dnslib.model import Cruse, apply_gain, enhance, frequency_sizes, load_weights, lost_bins, parameter_count
+from dnslib.model import (
+    Cruse,
+    apply_gain,
+    enhance,
+    enhance_many,
+    frequency_sizes,
+    load_weights,
+    lost_bins,
+    parameter_count,
+)
 from dnslib.paper import CONFIGURATIONS
 from dnslib.stft import BINS
 
@@ -280,3 +289,13 @@ def test_weights_of_another_size_a_pickle_a_torso_and_nothing_get_one_line(tmp_p
         with pytest.raises(MisuseError, match=words) as caught:
             load_weights(Cruse((4, 4, 4, 4)), path)
         assert "\n" not in str(caught.value)
+
+
+def test_clips_enhanced_together_are_as_clips_enhanced_alone(noisy):
+    model = network()
+    clips = [noisy, noisy[::-1].copy(), noisy[:1000], noisy * 0.5]
+    together = enhance_many(model, clips)
+    assert [len(clip) for clip in together] == [4000, 4000, 1000, 4000]
+    for clip, enhanced in zip(clips, together, strict=True):
+        np.testing.assert_allclose(enhanced, enhance(model, clip), atol=1e-6)
+    assert enhance_many(model, []) == []
