@@ -19,7 +19,7 @@ nav ul ul { padding-left: .9rem; } nav ul ul li { margin: .15rem 0; } nav ul ul 
 nav button { font: inherit; color: inherit; background: var(--paper); border: 1px solid var(--line);
   border-radius: 6px; padding: .3rem .7rem; cursor: pointer; margin: .6rem 0; }
 a { color: var(--accent); text-decoration: none; } a:hover { text-decoration: underline; }
-main { padding: 2rem clamp(1rem, 4vw, 4rem) 6rem; max-width: 62rem; }
+main { padding: 2rem clamp(1rem, 4vw, 4rem) 6rem; max-width: 76rem; }
 main p, main li { max-width: 46rem; }
 h1, h2, h3 { line-height: 1.25; margin: 2.2em 0 .6em; } h1 { font-size: 1.7rem; } h2 { font-size: 1.3rem; }
 h3 { font-size: 1.08rem; } header h1 { margin-top: 0; font-size: 2rem; }
@@ -39,7 +39,8 @@ pre, code { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; fo
 pre { background: var(--panel); padding: .7rem .9rem; border-radius: 6px; overflow-x: auto; line-height: 1.45; }
 .output_stream pre, .output_text pre { background: none; padding: .2rem 0; color: var(--soft); }
 .output_error pre { color: var(--bad); }
-img, svg { max-width: 100%; height: auto; } audio { width: 100%; max-width: 26rem; vertical-align: middle; }
+img, svg { max-width: min(100%, 60rem); height: auto; } audio { width: 12rem; vertical-align: middle; }
+.output_html:has(audio) { overflow-x: auto; }
 math[display="block"] { margin: 1rem 0; font-size: 1.1em; overflow-x: auto; } math { font-size: 1.06em; }
 blockquote { margin: 1rem 0; padding: .1rem 1rem; border-left: 3px solid var(--line); color: var(--soft); }
 .highlight .k, .highlight .kn, .highlight .ow { color: var(--accent); } .highlight .c1 { color: var(--soft); }

@@ -147,12 +147,17 @@ def contents(one: Section) -> str:
     return f"<li><a href='#{one.name}'>{html.escape(one.title)}</a><ul>{inner}</ul></li>"
 
 
+ASIDE = {"where", "clips", "seeds", "notebook"}  # columns of the claims that the notebook shows and the first page not
+
+
 def claims_table(path: Path) -> str:
     """The claims and their verdicts as the notebook on conclusions wrote them; nothing without that file."""
     if not path.is_file():
         return ""
     with path.open(newline="", encoding="utf-8") as file:
         head, *rows = csv.reader(file)
+    shown = [index for index, name in enumerate(head) if name not in ASIDE]
+    head, rows = [head[index] for index in shown], [[row[index] for index in shown] for row in rows]
     verdict = next((index for index, name in enumerate(head) if "verdict" in name), None)
     cells = "".join(
         "<tr>" + "".join(cell(text, index == verdict) for index, text in enumerate(row)) + "</tr>" for row in rows
