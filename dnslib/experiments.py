@@ -186,6 +186,7 @@ class Laboratory:
         write_csv(folder / "history.csv", pd.DataFrame(history, columns=HISTORY))
         with write_atomically(folder / "model.safetensors") as path:
             save_file(model.state_dict(), path)
+            path.chmod(0o644)  # safetensors makes it readable by its owner only
         write_json(folder / "summary.json", self._summary(run, model, time.perf_counter() - started))
         (folder / CHECKPOINT).unlink(missing_ok=True)
         (folder / "DONE").touch()

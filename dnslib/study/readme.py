@@ -1,0 +1,89 @@
+"""The results in the README, written from the files of a run: ``python -m dnslib.study.readme outputs/quick``.
+
+Nothing between the two markers is typed by hand, so the first screen never says what no run has measured.
+"""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+from dnslib.errors import MisuseError
+from dnslib.paths import PROJECT, resolve, write_atomically
+
+START, END = "<!-- results:start -->", "<!-- results:end -->"
+
+
+def update(outputs: Path, readme: Path = PROJECT / "README.md") -> None:
+    """Replace what stands between the markers of ``readme`` by the results below ``outputs``."""
+    text = readme.read_text(encoding="utf-8")
+    if text.count(START) != 1 or text.count(END) != 1:
+        raise MisuseError(f"{readme.name} needs the lines {START} and {END}, each once.")
+    before, _, rest = text.partition(START)
+    after = rest.partition(END)[2]
+    with write_atomically(readme) as temporary:
+        temporary.write_text(f"{before}{START}\n{block(outputs / 'results')}\n{END}{after}", encoding="utf-8")
+
+
+def block(results: Path) -> str:
+    """The table of configurations and the sentence that says where its numbers come from, as Markdown."""
+    speed = {row["configuration"]: row for row in rows(results / "table_2.csv")}
+    quality = {row["configuration"]: row for row in rows(results / "figure_1.csv")}
+    head = ("configuration", "channels", "parameters", "fewer", "ms a frame", "faster", "faster, cold caches",
+            "OVRL", "ΔOVRL")  # fmt: skip
+    lines = [line(head), line(["---", "---"] + ["---:"] * (len(head) - 2))]
+    lines += [line(entry(speed[name], scores)) for name, scores in quality.items()]
+    verdicts = [row["verdict"] for row in rows(results / "claims.csv")]
+    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in sorted(set(verdicts), reverse=True))
+    return "\n".join([*lines, "", source(results, quality), f"Of the paper's 13 claims: {counts}."])
+
+
+def entry(speed: dict[str, str], quality: dict[str, str]) -> list[str]:
+    """One configuration; brackets are 95 % intervals."""
+    return [
+        speed["configuration"],
+        speed["channels"],
+        f"{int(speed['parameters']):,}".replace(",", " "),
+        f"{float(speed['compression_ratio']):.2f}x",
+        f"{float(speed['latency_ms']):.2f}",
+        interval(speed, "speedup", "x"),
+        interval(speed, "cold_speedup", "x"),
+        f"{float(quality['dnsmos_ovrl']):.2f}",
+        interval(quality, "delta_ovrl", sign="+"),
+    ]
+
+
+def interval(row: dict[str, str], name: str, unit: str = "", sign: str = "") -> str:
+    """ "2.46x [2.40, 2.51]"; a bare value where there is no spread, as of a network against itself."""
+    value, low, high = (float(row[name + end]) for end in ("", "_ci_low", "_ci_high"))
+    if low == high:
+        return "–"
+    return f"{value:{sign}.2f}{unit} [{low:{sign}.2f}, {high:{sign}.2f}]".replace("-", "−")
+
+
+def source(results: Path, quality: dict[str, dict[str, str]]) -> str:
+    """Where the numbers come from."""
+    about = json.loads((results / "provenance.json").read_text(encoding="utf-8"))
+    scores = next(iter(quality.values()))
+    seeds = "one seed" if int(scores["seeds"]) == 1 else f"{scores['seeds']} seeds"
+    about_run = f"A {about['profile']} run, {scores['clips']} test clips, {seeds}; {about['cpu']}, one thread."
+    return (
+        f"{about_run} Brackets are 95 % intervals, over rounds for speed and paired by clip for ΔOVRL (against CRUSE32). "
+        "*Cold caches*: other data fill the caches before every frame, as other programs do between two frames of 10 ms; "
+        "without that, a pruned network stays in a last-level cache that CRUSE32 does not fit into."
+    )
+
+
+def line(cells) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        raise MisuseError(f"There is no {path.name} yet: run the study first.")
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+if __name__ == "__main__":
+    update(resolve(sys.argv[1] if len(sys.argv) > 1 else "outputs/quick"))

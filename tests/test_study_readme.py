@@ -1,0 +1,68 @@
+"""The README's results come from files: what stands there is what a run wrote, and nothing around it changes."""
+
+import json
+
+import pytest
+
+from dnslib.errors import MisuseError
+from dnslib.study.readme import END, START, block, interval, update
+
+TABLE_2 = """configuration,channels,parameters,compression_ratio,latency_ms,speedup,speedup_ci_low,speedup_ci_high,\
+cold_speedup,cold_speedup_ci_low,cold_speedup_ci_high
+CRUSE32,32 64,8581153,1.0,1.625,1.0,1.0,1.0,1.0,1.0,1.0
+P.500,32 32,2356257,3.6418,0.5,3.25,3.2,3.3,2.46,2.4,2.51
+self_check,32 64,8581153,1.0,1.6,0.99,0.9,1.1,1.0,0.9,1.1
+"""
+FIGURE_1 = """configuration,dnsmos_ovrl,delta_ovrl,delta_ovrl_ci_low,delta_ovrl_ci_high,clips,seeds
+CRUSE32,2.625,0.0,0.0,0.0,24,1
+P.500,2.6,-0.0141,-0.05,0.02,24,1
+"""
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    results = tmp_path / "outputs" / "results"
+    results.mkdir(parents=True)
+    (results / "table_2.csv").write_text(TABLE_2)
+    (results / "figure_1.csv").write_text(FIGURE_1)
+    (results / "claims.csv").write_text("id,verdict\nC1,reproduced\nC2,reproduced\nC3,not reproduced\n")
+    (results / "provenance.json").write_text(json.dumps({"profile": "quick", "cpu": "A Processor"}))
+    return results.parent
+
+
+def test_the_block_says_what_the_files_say(outputs):
+    lines = block(outputs / "results").splitlines()
+    assert lines[2] == "| CRUSE32 | 32 64 | 8 581 153 | 1.00x | 1.62 | – | – | 2.62 | – |"
+    p500 = "| P.500 | 32 32 | 2 356 257 | 3.64x | 0.50 | 3.25x [3.20, 3.30] | 2.46x [2.40, 2.51] | 2.60 |"
+    assert lines[3] == p500 + " −0.01 [−0.05, +0.02] |"
+    assert lines[4] == ""  # the self check is no configuration
+    assert lines[5].startswith("A quick run, 24 test clips, one seed; A Processor")
+    assert lines[6] == "Of the paper's 13 claims: 2 reproduced, 1 not reproduced."
+
+
+def test_an_interval_keeps_its_sign():
+    row = {"x": "0.5", "x_ci_low": "-0.25", "x_ci_high": "1.25"}
+    assert interval(row, "x", sign="+") == "+0.50 [−0.25, +1.25]"
+
+
+def test_only_what_lies_between_the_markers_changes(outputs, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# before\n{START}\nold\n{END}\nafter\n")
+    update(outputs, readme)
+    once = readme.read_text()
+    assert once.startswith(f"# before\n{START}\n| configuration |")
+    assert once.endswith(f"\n{END}\nafter\n")
+    assert "old" not in once
+    update(outputs, readme)
+    assert readme.read_text() == once
+
+
+def test_a_readme_without_markers_and_a_missing_run_get_one_line(outputs, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("no markers")
+    with pytest.raises(MisuseError, match="needs the lines"):
+        update(outputs, readme)
+    readme.write_text(f"{START}\n{END}")
+    with pytest.raises(MisuseError, match=r"no table_2\.csv yet"):
+        update(tmp_path / "nowhere", readme)
+    assert readme.read_text() == f"{START}\n{END}"
