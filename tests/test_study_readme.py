@@ -47,12 +47,12 @@ def test_an_interval_keeps_its_sign():
 
 def test_only_what_lies_between_the_markers_changes(outputs, tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text(f"# before\n{START}\nold\n{END}\nafter\n")
+    readme.write_text(f"# before\n{START}\nyesterday\n{END}\nafter\n")
     update(outputs, readme)
     once = readme.read_text()
     assert once.startswith(f"# before\n{START}\n| configuration |")
     assert once.endswith(f"\n{END}\nafter\n")
-    assert "old" not in once
+    assert "yesterday" not in once
     update(outputs, readme)
     assert readme.read_text() == once
 
