@@ -1,0 +1,49 @@
+"""One function that writes a network as a streaming file of any form."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+from onnx import helper
+
+from dnslib.errors import MisuseError
+from dnslib.export.graph import IR_VERSION, OPSET, Graph
+from dnslib.export.plain import plain
+from dnslib.model import Cruse
+from dnslib.paths import resolve, write_atomically
+from dnslib.stft import HOP, SAMPLE_RATE, WINDOW
+
+PRODUCER = "dns-pruning-study"
+FORMS: dict[str, Callable[[Cruse], Graph]] = {"plain": plain}
+
+
+def export_streaming(model: Cruse, path: str | os.PathLike, form: str = "plain") -> Path:
+    """Write ``model`` as a streaming ONNX file of one `FORMS` and return its absolute path.
+
+    The file is checked, then renamed into place; the same weights give the same bytes. Relative paths are resolved
+    against the project. Raises MisuseError for an unknown form.
+    """
+    if form not in FORMS:
+        raise MisuseError(f"There is no streaming form {form!r}; choose one of {', '.join(FORMS)}.")
+    graph = FORMS[form](model)
+    proto = helper.make_model(
+        graph.proto(f"cruse_{form}"),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name=PRODUCER,
+    )
+    facts = {
+        "form": form,
+        "widths": model.widths,
+        "groups": model.groups,
+        "sample_rate": SAMPLE_RATE,
+        "window": WINDOW,
+        "hop": HOP,
+    }
+    helper.set_model_props(proto, {name: json.dumps(value).strip('"') for name, value in facts.items()})
+    onnx.checker.check_model(proto, full_check=True)
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(proto.SerializeToString(deterministic=True))
+    return resolve(path)
