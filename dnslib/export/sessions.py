@@ -117,7 +117,9 @@ class StreamingSession:
 
     def __init__(self, path: str | os.PathLike, options=None):
         self.session = open_session(path, options)
-        self._frame, self._gain = _buffer((1, 1, 1, BINS)), _buffer((1, 1, 1, BINS))
+        self._frame = _buffer((1, 1, 1, BINS))
+        self._gain_values = np.zeros((1, 1, 1, BINS), np.float32)  # the runtime writes right into this array
+        self._gain = onnxruntime().OrtValue.ortvalue_from_numpy(self._gain_values)
         self._zeros = initial_states(self.session)
         self._states = [{name: _buffer(zero.shape) for name, zero in self._zeros.items()} for _ in range(2)]
         self._bindings = [self._bind(*self._states), self._bind(*reversed(self._states))]
@@ -147,7 +149,7 @@ class StreamingSession:
     @property
     def gain(self) -> np.ndarray:
         """Gain of the last frame, (161,)."""
-        return self._gain.numpy().reshape(BINS).copy()
+        return self._gain_values.flatten()  # a copy
 
 
 def _buffer(shape: tuple[int, ...]):
