@@ -3,7 +3,7 @@
 A streaming file takes one frame and its states, and gives a result and the next states. What is what is recognised
 from the file alone:
 * a state ``x`` is an input that comes back as ``x_next``, ``x_out``, ``x_new``, ``next_x``, ``out_x`` or ``new_x``, or
-  as the same name with ``out`` for ``in``;
+  as ``x_out`` for ``x_in`` or ``out_x`` for ``in_x``;
 * of what is left, inputs and outputs of equal shape and type are paired in their order, from the last one backwards,
   because results come first where frame and state look alike;
 * the frame is the one input that remains; if none does, the first of those paired by shape, which then is no state.
@@ -49,6 +49,9 @@ class Value:
     shape: tuple[int, ...]
     dtype: type
 
+    def __str__(self) -> str:
+        return f"{self.name} {'x'.join(map(str, self.shape))}"
+
     def zeros(self) -> np.ndarray:
         return np.zeros(self.shape, self.dtype)
 
@@ -65,7 +68,8 @@ class Roles:
 def benchmark(
     paths: Sequence[str | os.PathLike], rounds: int = 30, frames_per_round: int = 100, warmup_frames: int = 50, seed=0
 ):
-    """One row a model in the columns of `profiling.latency_table`; ``memory_mb`` and ``states`` (their number) besides.
+    """One row a model in the columns of `profiling.latency_table`; besides ``memory_mb``,
+    ``states`` (their number) and ``frame``, what was taken for it.
 
     The first model is the reference of ``speedup`` and, measured a second time, the last row: its speedup must be 1
     within its interval. Raises MisuseError for a file that is not a streaming network.
@@ -76,7 +80,10 @@ def benchmark(
         raise MisuseError("Latency needs at least 2 rounds of at least 1 frame.")
     files = labels([resolve(path) for path in paths])
     sessions = {name: AnySession(path, seed) for name, path in files.items()}  # all are checked before any is measured
-    about = {name: (path.stat().st_size / 1e6, len(sessions[name].roles.states)) for name, path in files.items()}
+    about = {
+        name: (path.stat().st_size / 1e6, len(sessions[name].roles.states), str(sessions[name].roles.frame))
+        for name, path in files.items()
+    }
     reference = next(iter(files))
     files, about = files | {profiling.SELF_CHECK: files[reference]}, about | {profiling.SELF_CHECK: about[reference]}
     openers = {name: partial(_open_step, path, seed) for name, path in files.items()}
@@ -84,7 +91,7 @@ def benchmark(
     with flushed_denormals():
         times_ns = profiling.time_rounds(openers, np.arange(FRAMES), rounds, frames_per_round, warmup_frames)
     table = profiling.latency_table(times_ns, reference, seed)
-    table["memory_mb"], table["states"] = zip(*(about[name] for name in table["model"]), strict=True)
+    table["memory_mb"], table["states"], table["frame"] = zip(*(about[name] for name in table["model"]), strict=True)
     return table
 
 
@@ -202,8 +209,8 @@ def recognise(inputs: Sequence[Value], outputs: Sequence[Value], path: object = 
 def next_names(name: str) -> set[str]:
     """Names under which a state usually comes back."""
     words = ("next", "out", "new")
-    swapped = {name.replace("in", "out", 1), "out".join(name.rsplit("in", 1))} - {name}  # in_h, h_in
-    return {f"{name}_{word}" for word in words} | {f"{word}_{name}" for word in words} | swapped
+    swapped = "_".join({"in": "out"}.get(part, part) for part in name.split("_"))  # h_in, in_h; not input
+    return {f"{name}_{word}" for word in words} | {f"{word}_{name}" for word in words} | ({swapped} - {name})
 
 
 def _alike(one: Value, other: Value) -> bool:

@@ -2,10 +2,12 @@
 
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 from onnx import TensorProto, helper
 
 from dnslib import CONFIGURATIONS, Cruse, MisuseError
+from dnslib.__main__ import main
 from dnslib.benchmark import AnySession, Value, as_text, benchmark, labels, recognise
 from dnslib.export import export_streaming
 from dnslib.profiling import latency_table
@@ -30,6 +32,16 @@ def foreign(path, frame="mix", state="cache", next_state="cache_updated", size=1
     return path
 
 
+def growing(path):
+    """A network whose state, of open size, is twice as long after every frame: no size to keep it in."""
+    kinds = {"x": [1, 4], "y": [1, 4], "s": [1, "old"], "s_next": [1, "new"]}
+    values = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in kinds.items()}
+    nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Concat", ["s", "s"], ["s_next"], axis=1)]
+    graph = helper.make_graph(nodes, "growing", [values["x"], values["s"]], [values["y"], values["s_next"]])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory):
     return export_streaming(Cruse(CONFIGURATIONS["P.875"]), tmp_path_factory.mktemp("ours") / "P.875.onnx")
@@ -49,6 +61,7 @@ H, C = value("h", 2, 64), value("c", 1, 257)
         ([FRAME, H, C], [value("next_c", 1, 257), MASK, value("h_out", 2, 64)], "frame", {"h": "h_out", "c": "next_c"}),
         ([FRAME, value("h_in", 2, 64)], [MASK, value("h_out", 2, 64)], "frame", {"h_in": "h_out"}),
         ([value("in_h", 2, 64), FRAME], [MASK, value("out_h", 2, 64)], "frame", {"in_h": "out_h"}),
+        ([value("input", 1, 257), C], [value("output", 1, 257), value("b", 1, 257)], "input", {"c": "b"}),
         # by shape, where only the frame remains
         ([H, FRAME], [value("a", 1, 40), value("b", 2, 64)], "frame", {"h": "b"}),
         # by shape, in order: two states alike
@@ -120,8 +133,9 @@ def test_a_table_of_ours_and_a_foreign_model(ours, tmp_path):
     table = benchmark([ours, foreign(tmp_path / "foreign.onnx")], rounds=3, frames_per_round=4, warmup_frames=1)
     assert list(table["model"]) == ["P.875", "foreign", "self_check"]
     expected = latency_table({"a": np.ones((2, 2))}, "a").columns
-    assert list(table.columns) == [*expected, "memory_mb", "states"]
+    assert list(table.columns) == [*expected, "memory_mb", "states", "frame"]
     assert list(table["states"]) == [12, 1, 12]  # 4 encoders, 4 groups, 4 decoders in the plain form
+    assert list(table["frame"]) == ["log_power 1x1x1x161", "mix 1x12", "log_power 1x1x1x161"]
     assert list(table["frames"]) == [12] * 3
     assert (table["latency_ms"] > 0).all()
     assert table["speedup"][0] == 1
@@ -143,11 +157,10 @@ def test_equal_names_are_told_apart_by_their_folders(tmp_path):
 
 def test_files_that_cannot_be_measured(tmp_path, ours):
     (tmp_path / "text.onnx").write_text("no network")
-    growing = foreign(tmp_path / "growing.onnx", state="s", next_state="s_next", state_size="open")  # 1 in, 12 out
     for path, words in {
         tmp_path / "none.onnx": "There is no ONNX file",
         tmp_path / "text.onnx": "cannot be opened as an ONNX network",
-        growing: r"the state s, \(1, 1\), comes back as \(1, 12\)",
+        growing(tmp_path / "growing.onnx"): r"the state s, \(1, 1\), comes back as \(1, 2\)",
     }.items():
         with pytest.raises(MisuseError, match=words) as caught:
             benchmark([ours, path], rounds=2, frames_per_round=1)
@@ -159,3 +172,33 @@ def test_too_few_rounds(ours):
         benchmark([ours], rounds=1)
     with pytest.raises(MisuseError, match="no model"):
         benchmark([])
+
+
+def test_the_command_prints_the_table_and_writes_it(ours, tmp_path, capsys):
+    models = [str(ours), str(foreign(tmp_path / "foreign.onnx"))]
+    csv = tmp_path / "table.csv"
+    assert main(["benchmark", *models, "--rounds", "2", "--frames", "3", "--csv", str(csv)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    table = pd.read_csv(csv)
+    assert list(table["model"]) == ["P.875", "foreign", "self_check"]
+    for name in table["model"]:
+        assert name in captured.out
+    assert "onnxruntime" in captured.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["none.onnx"], "There is no ONNX file"),
+        (["--rounds", "1"], "at least 2 rounds"),
+        (["--csv", "no/such/folder/table.csv"], "cannot be written"),
+    ],
+)
+def test_misuse_of_the_command_is_one_line(ours, tmp_path, capsys, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert main(["benchmark", str(ours), *arguments]) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
