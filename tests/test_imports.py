@@ -17,6 +17,7 @@ LAYERS = [  # a module may import modules of earlier layers only: no sideways, n
     {"model", "claims"},
     {"pruning", "export"},
     {"training", "quality", "data", "profiling"},
+    {"deployment"},
     {"experiments", "denoiser", "benchmark"},
     {"study", "enhancing"},
     {"__main__"},
