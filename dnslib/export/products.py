@@ -22,12 +22,10 @@ import numpy as np
 import torch
 
 from dnslib.export.graph import INPUT, NEXT, OUTPUT, Graph
-from dnslib.export.quantised import columnwise_product, float_product
+from dnslib.export.quantised import FEWEST_QUANTISED, columnwise_product, float_product
 from dnslib.export.recurrence import recurrence
 from dnslib.model import KERNEL, LEAKY_SLOPE, STRIDE, Cruse, frequency_sizes
 from dnslib.stft import BINS
-
-FEWEST_QUANTISED = 5_000  # weights of a product: with fewer, quantising its input costs more than int8 saves
 
 
 def exact(model: Cruse) -> Graph:

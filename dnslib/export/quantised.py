@@ -8,6 +8,7 @@ import numpy as np
 
 from dnslib.export.graph import RUNTIME_DOMAIN, Graph
 
+FEWEST_QUANTISED = 5_000  # weights of a product: with fewer, quantising its input costs more than int8 saves
 LEVELS = 127  # of an int8 on either side of zero
 BLOCK = 64  # weights along K that share a scale in `blockwise_product`
 ZERO = 128  # what stands for zero in unsigned bytes

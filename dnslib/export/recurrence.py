@@ -14,11 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from dnslib.export.graph import Graph
-from dnslib.export.quantised import blockwise_product, float_product
+from dnslib.export.quantised import FEWEST_QUANTISED, blockwise_product, float_product
 from dnslib.gru import ParallelGru
 
 FEWEST_BY_GROUP = 50_000  # weights of one group's product; with fewer the number of nodes costs more than it saves
-FEWEST_QUANTISED = 5_000
 
 
 class _Weights(NamedTuple):
