@@ -269,11 +269,11 @@ def _read_json(path: Path) -> dict:
 
 
 def open_streaming(path: Path) -> StreamingSession:
-    """A session of a streaming ONNX file, or of the network whose weights a safetensors file holds."""
+    """A session of a streaming ONNX file, or of the network whose weights a safetensors file holds, in exact form."""
     if path.suffix == ".onnx":
         return StreamingSession(path)
     with tempfile.TemporaryDirectory(prefix="dns-study-") as folder:
-        return StreamingSession(export_streaming(load_network(path), Path(folder, "streaming.onnx")))
+        return StreamingSession(export_streaming(load_network(path), Path(folder, "streaming.onnx"), "exact"))
 
 
 def load_network(path: Path) -> Cruse:
