@@ -23,9 +23,9 @@ _NAMES = {
     "track": "progress",
 }
 _MODULES = (
-    "benchmark", "claims", "data", "denoiser", "display", "enhancing", "errors", "experiments", "export", "gru",
-    "model", "paper", "paths", "plots", "profiling", "progress", "pruning", "quality", "settings", "stft", "study",
-    "training",
+    "benchmark", "claims", "data", "denoiser", "deployment", "display", "enhancing", "errors", "experiments", "export",
+    "gru", "model", "paper", "paths", "plots", "profiling", "progress", "pruning", "quality", "settings", "stft",
+    "study", "training",
 )  # fmt: skip
 
 __all__ = [*_NAMES, *_MODULES]

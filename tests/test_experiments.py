@@ -473,7 +473,7 @@ def test_latency_is_measured_once_per_set_of_networks_warm_and_cold(lab, monkeyp
     pd.testing.assert_frame_equal(first, again)
     assert len(written) == 2
     assert [(call["rounds"], call["frames_per_round"], call["evict_mb"]) for call in measured] == [
-        (30, 100, 0), (30, 10, 16)
+        (30, 50, 0), (30, 5, 16)
     ]  # fmt: skip
     assert first["latency_ms"].tolist() == [7, 5]
     assert first["cold_latency_ms"].tolist() == [7 + 16, 5 + 16]
