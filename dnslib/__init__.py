@@ -14,6 +14,7 @@ _NAMES = {
     "CONFIGURATIONS": "paper",
     "CLAIMS": "paper",
     "Cruse": "model",
+    "Denoiser": "denoiser",
     "enhance": "model",
     "parameter_count": "model",
     "Settings": "settings",
@@ -22,8 +23,9 @@ _NAMES = {
     "track": "progress",
 }
 _MODULES = (
-    "claims", "data", "display", "errors", "experiments", "export", "gru", "model", "paper", "paths", "plots",
-    "profiling", "progress", "pruning", "quality", "settings", "stft", "study", "training",
+    "benchmark", "claims", "data", "denoiser", "deployment", "display", "enhancing", "errors", "experiments", "export",
+    "gru", "model", "paper", "paths", "plots", "profiling", "progress", "pruning", "quality", "settings", "stft",
+    "study", "training",
 )  # fmt: skip
 
 __all__ = [*_NAMES, *_MODULES]

@@ -1,6 +1,6 @@
-"""The command line: ``python -m dnslib run | list | report``.
+"""The command line: ``python -m dnslib run | list | report | enhance | benchmark``.
 
-Exit status: 0 done, 1 a notebook failed, 2 misuse (one line says what to change), 130 interrupted.
+Exit status: 0 done, 1 a notebook or a recording failed, 2 misuse (one line says what to change), 130 interrupted.
 """
 
 import argparse
@@ -29,8 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status. Errors that a person can mend are one line on the error stream."""
     try:
         options = parser().parse_args(arguments)
-        options.command(options)
-        return 0
+        return options.command(options) or 0
     except MisuseError as error:
         return complain(error, 2)
     except StudyError as error:
@@ -54,8 +53,10 @@ def explain(error: OSError) -> str:
 
 
 def parser() -> Parser:
-    top = Parser(prog="python -m dnslib", description="Run the study, see its state, build its report.")
-    commands = top.add_subparsers(required=True, metavar="run | list | report")
+    top = Parser(
+        prog="python -m dnslib", description="Run the study, see its state, build its report; use its networks."
+    )
+    commands = top.add_subparsers(required=True, metavar="run | list | report | enhance | benchmark")
 
     run_ = commands.add_parser("run", help="run notebooks in order; what is unchanged is not run again")
     run_.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="name, or its beginning; all by default")
@@ -73,7 +74,29 @@ def parser() -> Parser:
         command.add_argument("--outputs", type=Path, metavar="DIR", help="folder of the results: outputs/PROFILE")
         command.add_argument("--notebooks-dir", dest="folder", type=Path, default=PROJECT / "notebooks",
                              help=argparse.SUPPRESS)  # fmt: skip
+    add_enhance(commands)
+    add_benchmark(commands)
     return top
+
+
+def add_enhance(commands) -> None:
+    enhance = commands.add_parser("enhance", help="denoise recordings: a file or a folder of wav, flac, ogg, mp3")
+    enhance.set_defaults(command=enhance_command)
+    enhance.add_argument("noisy", type=Path, metavar="NOISY", help="file or folder; never written to")
+    enhance.add_argument("out", type=Path, nargs="?", metavar="OUT",
+                         help="file or folder: NAME.enhanced.wav or NAME.enhanced/ next to the input")  # fmt: skip
+    enhance.add_argument("--model", default="P.500", metavar="MODEL",
+                         help="a configuration, a streaming .onnx or a .safetensors file; P.500")  # fmt: skip
+    enhance.add_argument("--overwrite", action="store_true", help="replace outputs that are there already")
+
+
+def add_benchmark(commands) -> None:
+    benchmark = commands.add_parser("benchmark", help="latency of streaming ONNX files, of this project or others")
+    benchmark.set_defaults(command=benchmark_command)
+    benchmark.add_argument("models", type=Path, nargs="+", metavar="MODEL.onnx", help="the first one is the reference")
+    benchmark.add_argument("--rounds", type=int, default=30, metavar="N", help="rounds, at least 2: 30")
+    benchmark.add_argument("--frames", type=int, default=100, metavar="N", help="frames in a round: 100")
+    benchmark.add_argument("--csv", type=Path, metavar="FILE", help="write the table there too")
 
 
 def run_command(options: argparse.Namespace) -> None:
@@ -118,6 +141,41 @@ def report_command(options: argparse.Namespace) -> None:
     with locked(outputs):
         write_report(notebooks, outputs, options.profile)
     print(f"report: {outputs / 'report.html'}")
+
+
+def enhance_command(options: argparse.Namespace) -> int:
+    """Denoise; one line for each recording that could not be done, and one about all."""
+    from dnslib.enhancing import enhance_recordings  # PyTorch and ONNX Runtime take seconds to import
+
+    model = Path(options.model).expanduser()
+    is_file = model.suffix in (".onnx", ".safetensors") or model.exists()
+    summary = enhance_recordings(
+        options.noisy.expanduser(),
+        options.out.expanduser() if options.out else None,
+        model.absolute() if is_file else options.model,
+        options.overwrite,
+        tell=lambda line: complain(line, 1),
+    )
+    print(summary)
+    return 1 if summary.failed else 0
+
+
+def benchmark_command(options: argparse.Namespace) -> None:
+    """Print the protocol's table; write it as CSV where asked."""
+    from dnslib import benchmark, profiling
+    from dnslib.paths import write_atomically
+
+    target = options.csv.expanduser().absolute() if options.csv else None
+    if target and (target.is_dir() or not target.parent.is_dir()):
+        raise MisuseError(f"{target} cannot be written: name a file in a folder that is there")
+    machine = profiling.machine()  # the load before, not the measurement's own
+    table = benchmark.benchmark(
+        [path.expanduser().absolute() for path in options.models], options.rounds, options.frames
+    )
+    print(benchmark.as_text(table, machine))
+    if target:
+        with write_atomically(target) as path:
+            table.to_csv(path, index=False)
 
 
 def write_report(notebooks, outputs: Path, profile: str) -> None:

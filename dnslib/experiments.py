@@ -359,8 +359,10 @@ def device() -> torch.device:
 
 
 def source_digest(module) -> str:
-    """Eight hexadecimal digits of a module's source."""
-    return hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()[:8]
+    """Eight hexadecimal digits of the source of a module, or of all files of a package."""
+    file = Path(module.__file__)
+    files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:8]
 
 
 def waiting_lock(path: Path) -> FileLock:

@@ -262,6 +262,7 @@ class _Shapes(dict):
             if all(dim.HasField("dim_value") for dim in dims):  # a size left open is an unknown shape
                 self[value.name] = tuple(dim.dim_value for dim in dims)
         self.constants = {tensor.name: tensor for tensor in graph.initializer}
+        self.weights = {name for name, t in self.constants.items() if t.data_type != onnx.TensorProto.INT64}
         self.update({name: tuple(tensor.dims) for name, tensor in self.constants.items()})
         self.consumers = defaultdict(list)
         for node in graph.node:
@@ -295,7 +296,7 @@ def _macs(node: onnx.NodeProto, shapes: _Shapes) -> int:
             return prod(shapes[node.input[0]]) * shapes[node.input[1]][0 if attributes.get("transB") else 1]
         case "MatMulNBits":
             return prod(shapes[node.input[0]]) * attributes["N"]
-    weights = [name for name in node.input if name in shapes.constants and sum(d > 1 for d in shapes[name]) > 1]
+    weights = [name for name in node.input if name in shapes.weights and sum(d > 1 for d in shapes[name]) > 1]
     if weights and node.op_type not in ("DequantizeLinear", "Add", "Mul"):
         raise MisuseError(f"The arithmetic of {node.op_type} nodes, such as {node.name!r}, is not counted yet.")
     return 0

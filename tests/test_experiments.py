@@ -483,6 +483,24 @@ def test_latency_is_measured_once_per_set_of_networks_warm_and_cold(lab, monkeyp
     assert (len(written), len(measured)) == (2, 6)
 
 
+def test_the_digest_of_a_package_covers_all_its_files(tmp_path):
+    """So that a changed file of the export never finds an old streaming file."""
+    package, module = tmp_path / "package", tmp_path / "module.py"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "part.py").write_text("x = 1")
+    module.write_text("x = 1")
+    digests = []
+    for changed in (None, package / "part.py", package / "__init__.py", module):
+        if changed:
+            changed.write_text("x = 2")
+        named = [SimpleNamespace(__file__=str(file)) for file in (package / "__init__.py", module)]
+        digests.append([experiments.source_digest(each) for each in named])
+    of_package, of_module = zip(*digests, strict=True)
+    assert [len(set(of_package)), len(set(of_module))] == [3, 2]
+    assert of_package[2] == of_package[3]
+
+
 def test_a_saved_result_is_read_by_another_notebook(lab):
     table = pd.DataFrame({"model": ["CRUSE32"], "latency_ms": [0.1 + 0.2]})
     assert lab.save("table_2", table) is table

@@ -10,22 +10,26 @@ from onnx import TensorProto, helper
 
 from dnslib.errors import MisuseError
 from dnslib.export import (
+    FORMS,
     StreamingSession,
     export_streaming,
     flushed_denormals,
     initial_states,
     run_streaming,
 )
+from dnslib.export.products import pairs_of_bins, row_counts, sub_pixel_weight
+from dnslib.export.quantised import FEWEST_QUANTISED, quantise_blocks, quantise_columns
 from dnslib.model import Cruse, parameter_count
 from dnslib.paper import CONFIGURATIONS
-from dnslib.stft import SAMPLE_RATE, log_power, stft
+from dnslib.quality import si_sdr_db
+from dnslib.stft import SAMPLE_RATE, istft, log_power, stft
 
 WIDTHS, GROUPS = (2, 4, 6), 2  # 161, 80, 39, 19 bins, so two GRUs of 6 * 19 / 2 = 57 units
 
 
 @pytest.fixture(scope="session")
-def frames() -> np.ndarray:
-    """Log power (T, 161) of 3.2 s like speech: a buzz of moving pitch in syllables, over noise, with a silent end."""
+def waveform() -> np.ndarray:
+    """3.2 s like speech: a buzz of moving pitch in syllables, over noise, with a silent end."""
     generator = np.random.default_rng(7)
     time_s = np.arange(int(3.2 * SAMPLE_RATE)) / SAMPLE_RATE
     phase = 2 * np.pi * np.cumsum(120 + 30 * np.sin(2 * np.pi * 0.8 * time_s)) / SAMPLE_RATE
@@ -33,7 +37,13 @@ def frames() -> np.ndarray:
     syllables = np.maximum(np.sin(2 * np.pi * 3.1 * time_s), 0) ** 0.5
     waveform = 0.05 * buzz * syllables + 0.01 * generator.standard_normal(time_s.size)
     waveform[-SAMPLE_RATE // 2 :] = 0
-    return log_power(stft(torch.from_numpy(waveform).float())).numpy()
+    return waveform.astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def frames(waveform) -> np.ndarray:
+    """Log power (T, 161)."""
+    return log_power(stft(torch.from_numpy(waveform))).numpy()
 
 
 def lively(widths, groups=4, seed=0) -> Cruse:
@@ -63,28 +73,48 @@ def small_path(small, tmp_path_factory):
     return export_streaming(small, tmp_path_factory.mktemp("export") / "small.onnx")
 
 
+@pytest.fixture(scope="module", params=list(FORMS))
+def any_path(request, tmp_path_factory):
+    """A network in each form, just wide enough that int8 quantises convolutions and GRUs."""
+    model = Cruse((8, 16, 64), GROUPS).eval()
+    return export_streaming(model, tmp_path_factory.mktemp("any") / f"{request.param}.onnx", request.param)
+
+
 # the network, frame by frame
 
 
-def check_equal(model, path, frames):
+SHAPES = [((4,), 4), ((3, 5), 1), (WIDTHS, GROUPS), ((2, 3, 4, 5, 6), 3), ((2, 2, 3, 3, 4, 4), 2), ((4, 4, 16), 1)]
+
+
+def check_equal(model, folder, frames):
     expected = whole(model, frames)
     assert len(frames) >= 300
     assert expected.std() > 0.02, "gains that hardly move would prove little"
-    np.testing.assert_allclose(run_streaming(path, frames), expected, atol=1e-4, rtol=0)
+    for form in ("plain", "exact"):
+        gains = run_streaming(export_streaming(model, folder / "net.onnx", form), frames)
+        np.testing.assert_allclose(gains, expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_frame_by_frame_equals_whole_utterance(name, frames, tmp_path):
-    model = lively(CONFIGURATIONS[name])
-    check_equal(model, export_streaming(model, tmp_path / "net.onnx"), frames)
+    check_equal(lively(CONFIGURATIONS[name]), tmp_path, frames)
 
 
-@pytest.mark.parametrize(
-    ("widths", "groups"), [((4,), 4), ((3, 5), 1), (WIDTHS, GROUPS), ((2, 3, 4, 5, 6), 3), ((2, 2, 3, 3, 4, 4), 2)]
-)
+@pytest.mark.parametrize(("widths", "groups"), SHAPES)
 def test_other_depths_and_groups(widths, groups, frames, tmp_path):
-    model = lively(widths, groups)
-    check_equal(model, export_streaming(model, tmp_path / "net.onnx"), frames)
+    check_equal(lively(widths, groups), tmp_path, frames)
+
+
+@pytest.mark.parametrize(("widths", "groups"), [*((widths, 4) for widths in CONFIGURATIONS.values()), *SHAPES])
+def test_the_exact_form_is_the_plain_one_to_rounding(widths, groups, frames, tmp_path):
+    """As the network starts: a lively one amplifies the rounding of its first layers, in either form."""
+    torch.manual_seed(1)
+    model = Cruse(widths, groups)
+    plain, exact = (
+        run_streaming(export_streaming(model, tmp_path / form, form), frames) for form in ("plain", "exact")
+    )
+    assert plain.std() > 0.02, "gains that hardly move would prove little"
+    np.testing.assert_allclose(exact, plain, atol=1e-5, rtol=0)
 
 
 def test_bound_buffers_equal_plain_calls(small_path, frames):
@@ -112,9 +142,9 @@ def test_states_are_the_named_ones_with_closed_form_shapes(small_path):
     assert not any(zero.any() for zero in initial_states(small_path).values())
 
 
-def test_every_state_matters(small_path, frames):
+def test_every_state_matters(any_path, frames):
     """Forgetting any one state, even once, changes the next gain."""
-    session = onnxruntime.InferenceSession(small_path, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(any_path, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
 
     def step(frame, states):
@@ -128,25 +158,116 @@ def test_every_state_matters(small_path, frames):
     expected, _ = step(frames[40], states)
     for name in states:
         forgetful, _ = step(frames[40], states | {name: np.zeros_like(states[name])})
-        assert np.abs(forgetful - expected).max() > 1e-3, name
+        assert np.abs(forgetful - expected).max() > 1e-4, name
 
 
-def test_no_gain_sees_the_future(small_path, frames):
+def test_no_gain_sees_the_future(any_path, frames):
     later = frames.copy()
     later[30:] += 1
-    before, after = run_streaming(small_path, frames[:40]), run_streaming(small_path, later[:40])
+    before, after = run_streaming(any_path, frames[:40]), run_streaming(any_path, later[:40])
     np.testing.assert_array_equal(before[:30], after[:30])
     assert (np.abs(before[30:] - after[30:]).max(axis=1) > 1e-4).all()
 
 
-def test_reset_forgets_everything(small_path, frames):
-    session, gains = StreamingSession(small_path), []
+def test_reset_forgets_everything(any_path, frames):
+    session, gains = StreamingSession(any_path), []
     for _ in range(2):
         session.reset()
         for frame in frames[:7]:  # an odd number, so that the buffers have changed places
             session.step(frame)
         gains.append(session.gain)
     np.testing.assert_array_equal(*gains)
+
+
+# the exact form's rewrites
+
+
+def test_rows_of_every_level():
+    """161, 80, 39, 19, 9 bins; a decoder gives an even number of rows."""
+    assert row_counts([161, 80, 39, 19, 9]) == [162, 80, 40, 20, 9]
+
+
+def test_pairs_of_bins_by_hand():
+    """Two bins in three rows: rows 0-1 are the previous frame's bins, 3-4 this frame's, 6 what lies beyond."""
+    np.testing.assert_array_equal(pairs_of_bins(3, 2), [[0, 6, 3, 6], [1, 0, 4, 3], [6, 1, 6, 4]])
+
+
+def test_sub_pixel_weights_by_hand():
+    """One channel, taps 1 2 3 for this frame and 4 5 6 for the previous one: even bins see taps 0, 2, odd ones 1."""
+    decoder = torch.nn.ConvTranspose2d(1, 1, (2, 3), (1, 2))
+    decoder.weight.data = torch.tensor([[1.0, 2, 3], [4, 5, 6]])[None, None]
+    # rows: previous frame bins i and i - 1, this frame bins i and i - 1; columns: even, odd
+    np.testing.assert_array_equal(sub_pixel_weight(decoder), [[4, 5], [6, 0], [1, 2], [3, 0]])
+
+
+def test_the_exact_form_needs_operators_of_the_standard_only(small, tmp_path):
+    model = onnx.load(export_streaming(small, tmp_path / "exact.onnx", "exact"))
+    assert {node.domain for node in model.graph.node} == {""}
+    assert [opset.domain for opset in model.opset_import] == [""]
+
+
+# int8
+
+
+def test_quantised_columns_by_hand():
+    weight = np.array([[1.27, 0, -254], [-0.64, 0, 127], [0.004, 0, 1]], np.float32)
+    quantised, scales = quantise_columns(weight)
+    assert quantised.dtype == np.int8
+    np.testing.assert_array_equal(quantised, [[127, 0, -127], [-64, 0, 64], [0, 0, 0]])
+    np.testing.assert_allclose(scales[[0, 2]], [0.01, 2], rtol=1e-6)
+    assert scales[1] > 0  # a column of zeros still has a scale to divide by
+
+
+def test_quantised_blocks_by_hand():
+    """Three weights of one column in blocks of two: 1.27 and -0.64 share a scale, the third stands beside a zero."""
+    quantised, scales = quantise_blocks(np.array([[1.27], [-0.64], [-254]], np.float32), block=2)
+    np.testing.assert_array_equal(quantised, [[[128 + 127, 128 - 64], [128 - 127, 128]]])
+    np.testing.assert_allclose(scales, [[0.01, 2]], rtol=1e-6)
+
+
+def test_quantised_weights_are_off_by_half_a_step_at_most():
+    weight = np.random.default_rng(2).standard_normal((150, 7)).astype(np.float32) * np.logspace(-3, 2, 7)
+    quantised, scales = quantise_columns(weight)
+    assert (np.abs(quantised * scales - weight) <= scales * 0.5001).all()
+    quantised, scales = quantise_blocks(weight)
+    assert quantised.shape == (7, 3, 64)  # 150 weights fill two blocks of 64 and a part of a third
+    restored = ((quantised.astype(np.float32) - 128) * scales[..., None]).reshape(7, -1)
+    assert (np.abs(restored[:, :150] - weight.T) <= np.repeat(scales, 64, axis=1)[:, :150] * 0.5001).all()
+    assert not restored[:, 150:].any()
+
+
+@pytest.mark.parametrize("name", ["CRUSE32", "P.500", "P.750", "P.875"])
+def test_int8_stays_close(name, waveform, frames, tmp_path):
+    """Rounding to 127 levels is noise at about -50 dB of what is rounded, twice a product (weights, activations); over
+    the ten products from input to gain some -40 dB. The bounds leave 10 dB for activations with outliers."""
+    torch.manual_seed(1)
+    model = Cruse(CONFIGURATIONS[name]).eval()
+    files = {form: export_streaming(model, tmp_path / form, form) for form in ("plain", "int8")}
+    gains = {form: run_streaming(path, frames) for form, path in files.items()}
+    error = gains["int8"] - gains["plain"]
+    assert gains["plain"].std() > 0.02, "gains that hardly move would prove little"
+    assert 0 < np.sqrt(np.mean(error**2)) < 0.02
+    spectrum = stft(torch.from_numpy(waveform))
+    enhanced = {form: istft(spectrum * torch.from_numpy(gain), len(waveform)).numpy() for form, gain in gains.items()}
+    assert si_sdr_db(enhanced["int8"], enhanced["plain"]) > 30
+
+
+def test_int8_is_small_symmetric_and_float_at_both_ends(tmp_path):
+    model = Cruse(CONFIGURATIONS["P.500"])
+    files = {form: export_streaming(model, tmp_path / form, form) for form in FORMS}
+    sizes = {form: path.stat().st_size for form, path in files.items()}
+    assert sizes["exact"] < 1.05 * sizes["plain"]  # a decoder's odd bins have a zero for a quarter of its weights
+    assert sizes["int8"] < 0.35 * sizes["plain"]  # a quarter, and scales and small layers
+    graph = onnx.load(files["int8"]).graph
+    operators = {node.name: node.op_type for node in graph.node}
+    assert operators["encoder_1/product"] == operators["decoder_1/product"] == "Gemm"
+    assert operators["encoder_3/product"] == operators["decoder_3/product"] == "DynamicQuantizeMatMul"
+    quantised = [node for node in graph.node if node.op_type in ("DynamicQuantizeMatMul", "MatMulNBits")]
+    assert sum(node.op_type == "MatMulNBits" for node in quantised) == 2 * model.groups
+    assert {node.input[3] for node in quantised} == {""}  # zero points
+    floats = {tensor.name: prod(tensor.dims) for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
+    large = {name for name, size in floats.items() if size >= FEWEST_QUANTISED and not name.endswith("_scale")}
+    assert large <= {"encoder_1/product_weight", "decoder_1/product_weight"}
 
 
 # the file
@@ -189,8 +310,15 @@ def test_arithmetic_of_the_process_is_left_as_it_was(small_path, frames):
 # misuse
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_notes_and_form_are_in_the_file(small, form, tmp_path):
+    path = export_streaming(small, tmp_path / "net.onnx", form, notes={"trained_on": "nothing"})
+    facts = {prop.key: prop.value for prop in onnx.load(path).metadata_props}
+    assert (facts["form"], facts["trained_on"], facts["widths"]) == (form, "nothing", "[2, 4, 6]")
+
+
 def test_unknown_form(small, tmp_path):
-    with pytest.raises(MisuseError, match="'plane'; choose one of plain"):
+    with pytest.raises(MisuseError, match="'plane'; choose one of plain, exact, int8"):
         export_streaming(small, tmp_path / "net.onnx", form="plane")
 
 

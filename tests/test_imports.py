@@ -17,8 +17,9 @@ LAYERS = [  # a module may import modules of earlier layers only: no sideways, n
     {"model", "claims"},
     {"pruning", "export"},
     {"training", "quality", "data", "profiling"},
-    {"experiments"},
-    {"study"},
+    {"deployment"},
+    {"experiments", "denoiser", "benchmark"},
+    {"study", "enhancing"},
     {"__main__"},
 ]
 KNOW_NOBODY = {"stft", "paper", "plots", "display", "progress"}

@@ -33,12 +33,12 @@ SMALL, SMALLER = ((4, 6, 8), 2), ((2, 4), 1)
 
 @pytest.fixture(scope="module")
 def export(tmp_path_factory):
-    """Function (widths, groups) -> path of an exported network."""
+    """Function (widths, groups, form) -> path of an exported network."""
     folder = tmp_path_factory.mktemp("profiling")
 
-    def export(widths, groups=4):
-        path = folder / f"{'_'.join(map(str, widths))}_{groups}.onnx"
-        return path if path.exists() else export_streaming(Cruse(widths, groups), path)
+    def export(widths, groups=4, form="plain"):
+        path = folder / f"{'_'.join(map(str, widths))}_{groups}_{form}.onnx"
+        return path if path.exists() else export_streaming(Cruse(widths, groups), path, form)
 
     return export
 
@@ -74,6 +74,21 @@ def test_macs_are_the_closed_form_and_what_torch_counts(export, widths, groups, 
 
 def test_cruse32_needs_15_50_million_macs(export):
     assert count_macs(export(CONFIGURATIONS["CRUSE32"])) / 1e6 == pytest.approx(15.50, abs=0.005)
+
+
+@pytest.mark.parametrize("form", ["exact", "int8"])
+@pytest.mark.parametrize(("widths", "groups"), SHAPES)
+def test_macs_of_layers_as_products(export, widths, groups, form):
+    """Every level has a spare row where its bins are odd; a decoder has four products a pair of bins, F + 1 pairs."""
+    bins = [161]
+    for _ in widths:
+        bins.append((bins[-1] - 3) // 2 + 1)
+    rows = [2 * smaller + 2 for smaller in bins[1:]] + [bins[-1]]
+    size = widths[-1] * bins[-1] // groups
+    macs = groups * 6 * size**2
+    for level, (c_in, c_out) in enumerate(zip((1, *widths), widths, strict=False), start=1):
+        macs += 6 * c_in * c_out * rows[level] + c_out**2 * rows[level] + 4 * c_out * 2 * c_in * (bins[level] + 1)
+    assert count_macs(export(widths, groups, form)) == macs
 
 
 @pytest.mark.parametrize(("widths", "groups"), SHAPES)
@@ -281,6 +296,17 @@ def test_shares_sum_to_one_and_name_every_layer(export, tmp_path, monkeypatch):
     assert set(shares["kind"]) == {"encoder", "skip", "gru", "decoder"}
     assert list(shares.loc[shares["kind"] == "gru", "nodes"]) == [4, 1, 1]  # two reshapes, split and join; then GRUs
     assert list(tmp_path.iterdir()) == []  # neither profile nor optimised network is left
+
+
+@pytest.mark.parametrize("form", ["exact", "int8"])
+def test_shares_of_every_form(export, form):
+    """The groups of 608 units are large enough for a product each, in int8 too."""
+    shares = layer_shares(export((8, 16, 64), 2, form), frames=20, warmup_frames=2).set_index("layer")
+    assert shares["share"].sum() == pytest.approx(1)
+    assert set(shares["kind"]) == {"encoder", "skip", "gru", "decoder"}
+    assert set(shares.index) == {"gru", "gru_1", "gru_2"} | {
+        f"{kind}_{level}" for kind in ("encoder", "skip", "decoder") for level in (1, 2, 3)
+    }
 
 
 def test_layers_of_fused_and_inserted_nodes():

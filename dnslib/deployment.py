@@ -1,0 +1,96 @@
+"""Which streaming form of a network is the fastest *here*: decided by measurement, and said in the file.
+
+A network that memory bandwidth holds back gains most from int8, one held back by its number of nodes nothing, and where
+one becomes the other depends on the machine. So every form is exported, its gain compared with the plain form's on
+given frames, and all are timed in one interleaved measurement (`dnslib.profiling.measure_latency`).
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from dnslib.errors import MisuseError
+from dnslib.export import FORMS, as_frames, export_streaming, run_streaming
+from dnslib.model import Cruse
+from dnslib.paths import resolve
+from dnslib.profiling import load, machine, measure_latency
+
+AUTO, REFERENCE = "auto", "plain"
+PRECISIONS = (*FORMS, AUTO)
+GAIN_TOLERANCE = 0.02  # root mean square over all bins and frames; 0.02 of gain is 34 dB below a gain of one
+TO_ROUNDING = 1e-5  # below, two forms compute the same function
+COLUMNS = ("latency_ms", "ci_low", "ci_high", "speedup", "gain_error_rms", "gain_error_max", "memory_mb")
+
+
+def deploy(
+    model: Cruse,
+    path: str | os.PathLike,
+    precision: str = AUTO,
+    frames: np.ndarray | None = None,
+    tolerance: float = GAIN_TOLERANCE,
+    **protocol,
+) -> Path:
+    """Write the streaming file of ``model`` in a form of `FORMS`, or in the fastest with precision ``"auto"``.
+
+    ``frames`` is log power ``(T, 161)`` of real audio, from the training material; ``auto`` needs it. A form is a
+    candidate when the root mean square difference of its gains from the plain form's is at most ``tolerance``; the
+    candidate of the lowest median latency is written, or of the highest exactness where the measurement does not tell
+    two apart. The file's metadata say what was measured, on which machine: see `chosen_because`. ``protocol`` goes to
+    `measure_latency`. Raises MisuseError for an unknown precision or missing frames.
+    """
+    if precision not in PRECISIONS:
+        raise MisuseError(f"There is no precision {precision!r}; choose one of {', '.join(PRECISIONS)}.")
+    if precision != AUTO:
+        return export_streaming(model, path, precision)
+    if frames is None:
+        raise MisuseError("To choose a form, frames of log power are needed: some seconds of training audio.")
+    if not tolerance >= 0:
+        raise MisuseError("The tolerated error of the gain is not negative.")
+    table = compare_forms(model, frames, **protocol)
+    form, reason = choose(table, tolerance)
+    candidates = table[list(COLUMNS)].round(6).to_dict(orient="index")
+    facts = {"reason": reason, "tolerance": tolerance, "candidates": candidates, "machine": machine()}
+    return export_streaming(model, path, form, notes={"chosen": json.dumps(facts)})
+
+
+def compare_forms(model: Cruse, frames: np.ndarray, **protocol):
+    """One row a form of ``model``, by name: `COLUMNS`. Latencies are interleaved, errors of the gain are to plain's.
+
+    ``frames`` ``(T, 161)`` are what the networks see, in the measurement too.
+    """
+    frames = as_frames(frames)
+    with tempfile.TemporaryDirectory() as folder:
+        files = {form: export_streaming(model, Path(folder, f"{form}.onnx"), form) for form in FORMS}
+        table = measure_latency(files, **{"reference": REFERENCE, "self_check": False, "frames": frames} | protocol)
+        table = table.set_index("model")
+        gains = {form: run_streaming(path, frames) for form, path in files.items()}
+        table["memory_mb"] = [files[form].stat().st_size / 1e6 for form in table.index]
+    errors = {form: np.abs(gain - gains[REFERENCE]) for form, gain in gains.items()}
+    table["gain_error_rms"] = [float(np.sqrt(np.mean(errors[form] ** 2))) for form in table.index]
+    table["gain_error_max"] = [float(errors[form].max()) for form in table.index]
+    return table
+
+
+def choose(table, tolerance: float) -> tuple[str, str]:
+    """The form to take from a table of `compare_forms`, and why, in one sentence."""
+    allowed = table[table["gain_error_rms"] <= tolerance]
+    refused = [form for form in table.index if form not in allowed.index]
+    fastest = allowed["speedup"].idxmax()
+    # forms whose speedup cannot be told from that of the fastest are as fast: of these the most exact
+    as_fast = allowed[allowed["speedup_ci_high"] >= allowed.loc[fastest, "speedup_ci_low"]]
+    exact = as_fast["gain_error_rms"] < TO_ROUNDING
+    form = as_fast[exact]["speedup"].idxmax() if exact.any() else fastest
+    times = ", ".join(f"{name} {row.latency_ms:.4f} ms" for name, row in table.iterrows())
+    reason = f"{form} is the fastest" if form == fastest else f"{form} is as fast as {fastest} and more exact"
+    beyond = f"; {', '.join(refused)} errs by more than {tolerance:g}" if refused else ""
+    return form, f"{reason} ({times}){beyond}."
+
+
+def chosen_because(path: str | os.PathLike) -> Mapping:
+    """What `deploy` wrote into a file: reason, tolerance, candidates, machine; empty where nothing was chosen."""
+    facts = {prop.key: prop.value for prop in load(resolve(path)).metadata_props}
+    return json.loads(facts.get("chosen", "{}"))

@@ -1,0 +1,275 @@
+"""Recordings through a denoiser, second by second: an hour of audio takes no more memory than a minute.
+
+Samples are float32 ``(samples, channels)``. Every channel is denoised for itself at 16 kHz and comes back at the rate
+of its file, so nothing above 8 kHz is left. Inputs are wav, flac, ogg or mp3; a wav or flac file stays what it is, down
+to its sample format, and the others become 16-bit wav. An input is never written to.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from dnslib.data.folders import Unusable, files
+from dnslib.denoiser import Denoiser, find_model
+from dnslib.errors import MisuseError
+from dnslib.paths import write_atomically
+from dnslib.progress import duration, track
+from dnslib.stft import SAMPLE_RATE
+
+WRITABLE = {".wav": "WAV", ".flac": "FLAC"}
+WAV_BYTES = 4e9  # a wav file cannot say that it is longer; RF64 is the same with a longer field
+LOUDEST = 1e10  # full scale is 1; beyond this, a file's samples are no sound
+SAMPLE_BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4}
+
+
+@dataclass
+class Summary:
+    """What became of some recordings."""
+
+    out: Path
+    model: Path
+    enhanced: list[Path] = field(default_factory=list)
+    failed: dict[Path, str] = field(default_factory=dict)  # why, by input
+    audio_seconds: float = 0.0
+    seconds: float = 0.0  # reading, resampling and writing included
+
+    @property
+    def real_time_factor(self) -> float:
+        """Seconds of work per second of audio."""
+        return self.seconds / self.audio_seconds if self.audio_seconds else float("nan")
+
+    def __str__(self) -> str:
+        count = f"{len(self.enhanced)} of {len(self.enhanced) + len(self.failed)} recordings enhanced by {self.model}"
+        times = f"{duration(self.audio_seconds)} of audio in {duration(self.seconds)}"
+        return f"{count}, {times}, real-time factor {self.real_time_factor:.3f}: {self.out}"
+
+
+def enhance_recordings(
+    noisy: Path,
+    out: Path | None = None,
+    model: str | os.PathLike = "P.500",
+    overwrite: bool = False,
+    tell: Callable[[str], object] = print,
+) -> Summary:
+    """Denoise a file, or every recording below a folder, into ``out`` (`destination` where it is not given).
+
+    A recording that cannot be used, or whose output is there already, costs one line, given to ``tell``; the others are
+    still done. Raises MisuseError for a missing input, an output that is the input or cannot be written, and a model
+    that is not streaming, before anything is written.
+    """
+    noisy = Path(noisy).absolute()
+    jobs, out = plan(noisy, Path(out).absolute() if out else destination(noisy), overwrite)
+    summary = Summary(out, find_model(model))
+    denoisers = Denoisers(summary.model)
+    check_writable(out if noisy.is_dir() else out.parent)
+    started = time.perf_counter()
+    for _ in track(_all(jobs, denoisers, summary, overwrite, tell), _seconds(jobs), "seconds of audio"):
+        pass
+    summary.seconds = time.perf_counter() - started
+    return summary
+
+
+def destination(noisy: Path) -> Path:
+    """Next to the input: ``name.enhanced.wav``, or the folder ``NAME.enhanced``."""
+    if noisy.is_dir():
+        return noisy.with_name(f"{noisy.name}.enhanced")
+    return noisy.with_name(f"{noisy.stem}.enhanced{noisy.suffix if noisy.suffix.lower() in WRITABLE else '.wav'}")
+
+
+def plan(noisy: Path, out: Path, overwrite: bool) -> tuple[dict[Path, Path], Path]:
+    """Output by input, and where they lie. Raises MisuseError, before anything is written."""
+    if noisy.is_dir():
+        return plan_folder(noisy, out), out
+    if not noisy.is_file():
+        raise MisuseError(f"There is no file or folder {noisy}.")
+    if out.is_dir():
+        out = out / (noisy.name if noisy.suffix.lower() in WRITABLE else f"{noisy.stem}.wav")
+    if out.suffix.lower() not in WRITABLE:
+        raise MisuseError(f"{out.name} cannot be written: give a name that ends in {' or '.join(WRITABLE)}.")
+    if out.exists() and out.samefile(noisy):
+        raise MisuseError(f"The output would overwrite the input {noisy}.")
+    if out.exists() and not overwrite:
+        raise MisuseError(f"{out} exists already: name another output, or give --overwrite.")
+    return {noisy: out}, out
+
+
+def plan_folder(noisy: Path, out: Path) -> dict[Path, Path]:
+    """Output by input for a whole folder; what lies in ``out`` is no input."""
+    if out.resolve() == noisy.resolve():
+        raise MisuseError(f"The output would overwrite the inputs in {noisy}.")
+    inputs = [path for path in files(noisy) if not path.resolve().is_relative_to(out.resolve())]
+    if not inputs:
+        raise MisuseError(f"The folder {noisy} holds no recordings (wav, flac, ogg, mp3).")
+    jobs: dict[Path, Path] = {}
+    for path in sorted(
+        inputs, key=lambda path: path.suffix.lower() not in WRITABLE
+    ):  # those that keep their name first
+        target = out / path.relative_to(noisy)
+        if path.suffix.lower() not in WRITABLE:
+            target = target.with_suffix(".wav")
+            if target in jobs.values():  # a.wav and a.mp3
+                target = target.with_name(f"{path.name}.wav")
+        jobs[path] = target
+    return dict(sorted(jobs.items()))
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder and try it. Raises MisuseError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise MisuseError(f"The output folder {folder} cannot be written: {(error.strerror or '').lower()}.") from None
+
+
+def _seconds(jobs: dict[Path, Path]) -> int:
+    """How often `enhance_file` will yield, from the headers."""
+    total = 0
+    for path in jobs:
+        try:
+            total += ceil(soundfile.info(path).duration)
+        except (soundfile.SoundFileError, OSError):
+            continue  # will be told when it is its turn
+    return total
+
+
+def _all(jobs, denoisers, summary: Summary, overwrite: bool, tell) -> Iterator[float]:
+    inputs = {path.resolve() for path in jobs}
+    for noisy, target in jobs.items():
+        try:
+            if target.resolve() in inputs:
+                raise Unusable(f"is not done: its output would overwrite the input {target}")
+            if target.exists() and not overwrite:
+                raise Unusable(f"is not done: {target} exists already (--overwrite replaces it)")
+            for seconds in enhance_file(noisy, target, denoisers):
+                summary.audio_seconds += seconds
+                yield seconds
+            summary.enhanced.append(target)
+        except (Unusable, OSError) as error:
+            reason = str(error) if isinstance(error, Unusable) else f"cannot be done: {error.strerror or error}".lower()
+            summary.failed[noisy] = reason
+            tell(f"{noisy} {reason}")
+
+
+# --- one file --------------------------------------------------------------------------------------------------------
+
+
+class Denoisers:
+    """As many denoisers of one model as a recording has channels; kept from recording to recording."""
+
+    def __init__(self, model: Path):
+        self.model = model
+        self.ready = [Denoiser(model)]
+
+    def take(self, channels: int) -> list[Denoiser]:
+        while len(self.ready) < channels:
+            self.ready.append(Denoiser(self.model))
+        for denoiser in self.ready:
+            denoiser.reset()
+        return self.ready[:channels]
+
+
+class Channels:
+    """A stream of ``(samples, channels)`` at any rate through one denoiser a channel, at the same rate and as long."""
+
+    def __init__(self, denoisers: list[Denoiser], rate: int):
+        self.denoisers = denoisers
+        self.given = self.returned = 0
+        self.resamplers = None
+        if rate != SAMPLE_RATE:
+            rates = [(rate, SAMPLE_RATE), (SAMPLE_RATE, rate)]
+            self.resamplers = [soxr.ResampleStream(*pair, len(denoisers), dtype="float32") for pair in rates]
+
+    def process(self, samples: np.ndarray) -> np.ndarray:
+        """What is ready after these samples, ``(n, channels)``."""
+        enhanced = self._through(samples, last=False)
+        self.given += len(samples)
+        self.returned += len(enhanced)
+        return enhanced
+
+    def flush(self) -> np.ndarray:
+        """The rest: all together are as long as the input, which two resamplers can miss by a sample."""
+        due = self.given - self.returned
+        rest = self._through(np.zeros((0, len(self.denoisers)), np.float32), last=True)[:due]
+        return np.pad(rest, ((0, due - len(rest)), (0, 0)))
+
+    def _through(self, samples: np.ndarray, last: bool) -> np.ndarray:
+        if self.resamplers:
+            samples = self.resamplers[0].resample_chunk(samples, last)
+        enhanced = [denoiser.process(np.ascontiguousarray(samples[:, c])) for c, denoiser in enumerate(self.denoisers)]
+        if last:
+            enhanced = [np.concatenate((e, d.flush())) for e, d in zip(enhanced, self.denoisers, strict=True)]
+        enhanced = np.stack(enhanced, axis=1)
+        return self.resamplers[1].resample_chunk(enhanced, last) if self.resamplers else enhanced
+
+
+def enhance_file(noisy: Path, target: Path, denoisers: Denoisers) -> Iterator[float]:
+    """Denoise one recording into ``target``, which appears when it is whole; yields the seconds of each block.
+
+    Raises Unusable with the reason for what is not audio, empty or not finite.
+    """
+    with open_recording(noisy) as source, write_atomically(target) as path:
+        try:
+            channels = Channels(denoisers.take(source.channels), source.samplerate)
+        except (ValueError, RuntimeError):
+            raise Unusable(f"has a sample rate of {source.samplerate} Hz, which cannot be converted") from None
+        with create_like(source, path) as enhanced:
+            for block in blocks(source):
+                write(enhanced, channels.process(block))
+                yield len(block) / source.samplerate
+            if channels.given == 0:
+                raise Unusable("is empty")
+            write(enhanced, channels.flush())
+
+
+def open_recording(path: Path) -> soundfile.SoundFile:
+    if path.stat().st_size == 0:
+        raise Unusable("is empty")
+    try:
+        return soundfile.SoundFile(path)
+    except (soundfile.SoundFileError, OSError, TypeError):  # TypeError: headerless formats, which need to be told all
+        raise Unusable("cannot be decoded as audio") from None
+
+
+def blocks(source: soundfile.SoundFile) -> Iterator[np.ndarray]:
+    """``(samples, channels)`` of about a second each."""
+    while True:
+        try:
+            block = source.read(source.samplerate, dtype="float32", always_2d=True)
+        except (soundfile.SoundFileError, OSError):
+            raise Unusable("cannot be decoded as audio to its end") from None
+        if len(block) == 0:
+            return
+        if not np.abs(block).max() <= LOUDEST:  # NaN is not under it either
+            raise Unusable("holds NaN or infinite samples")
+        yield block
+
+
+def create_like(source: soundfile.SoundFile, path: Path) -> soundfile.SoundFile:
+    """A file to write, with the rate, the channels and, where it can hold it, the sample format of ``source``."""
+    kind = WRITABLE[path.suffix.lower()]
+    lossless = source.format in ("WAV", "WAVEX", "RF64", "W64", "AIFF", "FLAC")
+    subtype = source.subtype if lossless and soundfile.check_format(kind, source.subtype) else "PCM_16"
+    if kind == "WAV" and source.frames * source.channels * SAMPLE_BYTES.get(subtype, 8) > WAV_BYTES:
+        kind = "RF64"
+    try:
+        return soundfile.SoundFile(path, "w", source.samplerate, source.channels, subtype, format=kind)
+    except (soundfile.SoundFileError, OSError):
+        layout = f"{source.channels} channels at {source.samplerate} Hz"
+        raise Unusable(f"cannot be written: no {path.suffix} file of {layout} can be made") from None
+
+
+def write(file: soundfile.SoundFile, samples: np.ndarray) -> None:
+    try:
+        file.write(samples)
+    except (soundfile.SoundFileError, OSError, AssertionError):  # the package asserts that everything was written
+        raise Unusable("cannot be written to its end; is the disk full?") from None

@@ -1,0 +1,24 @@
+"""Streaming ONNX: one frame in, one gain out, every state a named input and output.
+
+Graphs are written by hand, node by node, so that their nodes bear the layer they belong to (``encoder_1/conv``). The
+same network can be written in several `FORMS`; shapes of one frame: ``log_power`` and ``gain`` (1, 1, 1, 161). Every
+other input is a state, zero before the first frame, that comes back as ``…_next``.
+"""
+
+from dnslib.export.files import FORMS, export_streaming
+from dnslib.export.graph import INPUT, NEXT, OUTPUT
+from dnslib.export.sessions import (
+    StreamingSession,
+    as_frames,
+    flushed_denormals,
+    initial_states,
+    onnxruntime,
+    open_session,
+    run_streaming,
+    session_options,
+)
+
+__all__ = [
+    "FORMS", "INPUT", "NEXT", "OUTPUT", "StreamingSession", "as_frames", "export_streaming", "flushed_denormals",
+    "initial_states", "onnxruntime", "open_session", "run_streaming", "session_options",
+]  # fmt: skip

@@ -1,0 +1,290 @@
+"""Chunk by chunk equals the whole waveform, with a delay that is known, and misuse loses nothing."""
+
+import json
+import os
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dnslib import CONFIGURATIONS, Denoiser, MisuseError, enhance
+from dnslib.denoiser import find_model, overhead_us, weights_of
+from dnslib.export import export_streaming
+from dnslib.model import Cruse
+
+WIDTHS, GROUPS = (2, 4, 6), 2
+HOP, LATENCY = 160, 320  # 10 ms, 20 ms at 16 kHz
+
+
+def restless(widths=WIDTHS, groups=GROUPS, seed=0) -> Cruse:
+    """A network whose gains move and hang on its past: larger weights than a fresh one has."""
+    torch.manual_seed(seed)
+    model = Cruse(widths, groups).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter *= 1.5
+    return model
+
+
+@pytest.fixture(scope="module")
+def model() -> Cruse:
+    return restless()
+
+
+@pytest.fixture(scope="module")
+def path(model, tmp_path_factory):
+    return export_streaming(model, tmp_path_factory.mktemp("denoiser") / "net.onnx")
+
+
+@pytest.fixture
+def denoiser(path) -> Denoiser:
+    return Denoiser(path)
+
+
+@pytest.fixture(scope="module")
+def transparent(tmp_path_factory):
+    """A network that gives gain 1 to everything: what comes out is what went in."""
+    model = Cruse(WIDTHS, GROUPS)
+    with torch.no_grad():
+        model.decoders[0].weight.zero_()
+        model.decoders[0].bias.fill_(50)  # sigmoid(50) is 1 in float32
+    return export_streaming(model, tmp_path_factory.mktemp("transparent") / "net.onnx")
+
+
+def noise(samples: int, seed: int = 0) -> np.ndarray:
+    """Noise with a pause in it, about -20 dBFS."""
+    waveform = 0.1 * np.random.default_rng(seed).standard_normal(samples).astype(np.float32)
+    waveform[samples // 2 : samples * 3 // 4] = 0
+    return waveform
+
+
+def in_chunks(denoiser: Denoiser, waveform: np.ndarray, lengths) -> np.ndarray:
+    """The joined output for chunks of the given lengths; the rest of the waveform is the last chunk."""
+    chunks = np.split(waveform, np.cumsum(lengths))
+    return np.concatenate([denoiser.process(chunk) for chunk in chunks] + [denoiser.flush()])
+
+
+# equal to the whole waveform
+
+
+@pytest.mark.parametrize("samples", [1, 159, 160, 161, 319, 320, 321, 4_000, 25_007])
+def test_any_chunking_equals_enhance(model, denoiser, samples):
+    waveform = noise(samples)
+    expected = enhance(model, waveform)
+    generator = np.random.default_rng(samples)
+    for longest in (3, 160, 500, 12_000):
+        lengths = generator.integers(0, longest, size=max(1, samples // longest), endpoint=True)
+        got = in_chunks(denoiser, waveform, lengths[np.cumsum(lengths) <= samples])
+        assert got.shape == waveform.shape
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, expected, atol=1e-4, rtol=0)
+    assert samples < 4_000 or np.abs(expected - waveform).max() > 0.01, (
+        "a network that does nothing would prove nothing"
+    )
+
+
+@pytest.mark.parametrize("name", ["P.875", "CRUSE32"])
+def test_a_configuration_equals_enhance(name, tmp_path):
+    model, waveform = restless(CONFIGURATIONS[name], 4), noise(8_000)
+    got = in_chunks(Denoiser(export_streaming(model, tmp_path / "net.onnx")), waveform, [100, 0, 1_000, 160, 161])
+    np.testing.assert_allclose(got, enhance(model, waveform), atol=1e-4, rtol=0)
+
+
+def test_a_flushed_or_reset_denoiser_begins_anew(denoiser):
+    first, second = noise(3_000, 1), noise(2_000, 2)
+    expected = in_chunks(denoiser, second, [])
+    in_chunks(denoiser, first, [700])  # ends with a flush
+    assert np.array_equal(in_chunks(denoiser, second, []), expected)
+    denoiser.process(first)
+    denoiser.reset()
+    assert np.array_equal(in_chunks(denoiser, second, []), expected)
+
+
+def test_two_denoisers_of_one_file_share_no_state(path):
+    left, right = Denoiser(path), Denoiser(path)
+    waveform = noise(3_200)
+    expected = in_chunks(Denoiser(path), waveform, [])
+    hops = []
+    for hop in np.split(waveform, 20):
+        hops.append(left.process(hop))
+        right.process(-0.5 * hop)
+    assert np.array_equal(np.concatenate([*hops, left.flush()]), expected)
+
+
+def test_nothing_in_nothing_out(denoiser):
+    nothing = np.zeros(0, np.float32)
+    assert denoiser.process(nothing).shape == (0,)
+    assert denoiser.flush().shape == (0,)
+    waveform = noise(1_000)
+    assert np.array_equal(in_chunks(denoiser, waveform, [0, 0, 500, 0]), in_chunks(denoiser, waveform, [500]))
+
+
+# delay
+
+
+def test_the_latency_is_the_longest_way_of_a_sample(denoiser):
+    """Sample n needs the input up to n + 319 at worst (the first of a hop) and n + 160 at best (the last one)."""
+    ready = np.cumsum([len(denoiser.process(np.zeros(1, np.float32))) for _ in range(2_000)])
+    needed = np.searchsorted(ready, np.arange(1, 1_500)) - np.arange(1_499) + 1  # samples from n on, n included
+    assert (needed.max(), needed.min()) == (LATENCY, LATENCY - HOP + 1)
+    assert denoiser.latency_samples == LATENCY
+
+
+def test_output_sample_n_is_input_sample_n(transparent):
+    waveform = noise(5_000)
+    np.testing.assert_allclose(in_chunks(Denoiser(transparent), waveform, [77, 400]), waveform, atol=1e-6)
+
+
+def test_a_later_sample_never_changes_an_earlier_output(denoiser):
+    one, other = noise(4_000), noise(4_000)
+    other[2_400:] *= -0.3
+    ready = len(denoiser.process(one[:2_400]))
+    denoiser.reset()
+    outputs = []
+    for waveform in (one, other):
+        outputs.append(denoiser.process(waveform))
+        denoiser.reset()
+    assert ready == 2_400 - HOP
+    assert np.array_equal(outputs[0][:ready], outputs[1][:ready])
+    assert not np.array_equal(*outputs)
+
+
+# memory, silence, overhead
+
+
+def test_memory_does_not_grow(denoiser):
+    hop = noise(HOP)
+
+    def held_after(frames: int) -> int:
+        for _ in range(frames):
+            denoiser.process(hop)
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        assert held_after(2_000) - held_after(500) < 10_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_silence_stays_silent(denoiser):
+    assert not in_chunks(denoiser, np.zeros(4_000, np.float32), [1_000]).any()
+    assert not in_chunks(denoiser, np.full(4_000, 1e-42, np.float32), [1_000]).any()  # denormal: less than can be heard
+
+
+def test_denormals_of_the_caller_are_left_alone(denoiser):
+    denoiser.process(noise(1_000))
+    assert np.float32(1e-40) * np.float32(1) > 0
+
+
+def test_overhead_is_the_call_without_the_network(denoiser):
+    """With a clock that ticks a microsecond a reading: 3 ticks from the first to the last, 1 of them the network's."""
+    ticks = iter(range(0, 10**9, 1_000))
+    assert overhead_us(denoiser, frames=5, clock=lambda: next(ticks)) == pytest.approx(2)
+    assert overhead_us(denoiser, frames=50) > 0
+
+
+def test_overhead_leaves_the_denoiser_usable(path, denoiser):
+    overhead_us(denoiser, frames=5)
+    waveform = noise(1_000)
+    assert np.array_equal(in_chunks(denoiser, waveform, []), in_chunks(Denoiser(path), waveform, []))
+
+
+# misuse
+
+
+@pytest.mark.filterwarnings("ignore:overflow")  # of NumPy, for a sample that no sound has
+@pytest.mark.parametrize(
+    ("chunk", "words"),
+    [
+        (np.zeros(10), "float32 samples in .-1, 1., not float64"),
+        (np.zeros(10, np.int16), "not int16"),
+        ([0.0, 0.1], "not list"),
+        (np.zeros((10, 2), np.float32), r"one channel .* not \(10, 2\)"),
+        (np.float32([0, np.nan, 0]), "NaN or infinite"),
+        (np.float32([0, -np.inf]), "NaN or infinite"),
+        (np.float32([3e38, 0]), "NaN or infinite"),
+    ],
+)
+def test_a_refused_chunk_changes_nothing(denoiser, chunk, words):
+    waveform = noise(1_000)
+    expected = in_chunks(denoiser, waveform, [300])
+    first = denoiser.process(waveform[:300])
+    with pytest.raises(MisuseError, match=words) as caught:
+        denoiser.process(chunk)
+    assert "\n" not in str(caught.value)
+    rest = [denoiser.process(waveform[300:]), denoiser.flush()]
+    assert np.array_equal(np.concatenate([first, *rest]), expected)
+
+
+def test_files_that_are_no_streaming_network(tmp_path):
+    (tmp_path / "noise.onnx").write_bytes(b"no network")
+    (tmp_path / "noise.safetensors").write_bytes(b"no weights")
+    (tmp_path / "noise.wav").write_bytes(b"no model")
+    save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+    for name, words in {
+        "noise.onnx": "cannot be opened as an ONNX network",
+        "noise.safetensors": "is not a whole safetensors file",
+        "noise.wav": "is neither a streaming network",
+        "other.safetensors": "does not hold the weights of a CRUSE network",
+        "none.onnx": "There is no file",
+    }.items():
+        with pytest.raises(MisuseError, match=words):
+            Denoiser(tmp_path / name)
+
+
+def test_an_unknown_configuration():
+    with pytest.raises(MisuseError, match=r"unknown configuration P\.600: did you mean P\.500"):
+        Denoiser("P.600")
+
+
+# which weights
+
+
+def finished_run(outputs, name, when, loss, study="quick", steps=10, sparsity=0.0, configuration="P.875"):
+    """A run folder as the laboratory leaves it, without real weights."""
+    folder = outputs / study / "runs" / name
+    folder.mkdir(parents=True)
+    config = {"widths": CONFIGURATIONS[configuration], "steps": steps, "sparsity": sparsity}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "summary.json").write_text(json.dumps({"validation_loss": loss}))
+    (folder / "model.safetensors").touch()
+    (folder / "DONE").touch()
+    os.utime(folder / "DONE", (when, when))
+    return folder / "model.safetensors"
+
+
+def test_the_best_run_of_the_latest_study_is_found(tmp_path):
+    shipped, outputs = tmp_path / "weights", tmp_path / "outputs"
+    with pytest.raises(MisuseError, match=r"no weights of P\.875 yet: train some by"):
+        weights_of("P.875", shipped, outputs)
+    finished_run(outputs, "old", 100, loss=0.1, study="older")
+    expected = finished_run(outputs, "good", 200, loss=0.3)
+    finished_run(outputs, "ablation", 300, loss=0.4)
+    finished_run(outputs, "untrained", 400, loss=0.2, steps=0)
+    finished_run(outputs, "sparse", 500, loss=0.2, sparsity=0.5)
+    finished_run(outputs, "other", 600, loss=0.2, configuration="P.500")
+    unfinished = finished_run(outputs, "unfinished", 700, loss=0.2)
+    (unfinished.parent / "DONE").unlink()
+    assert weights_of("P.875", shipped, outputs) == expected
+
+
+def test_weights_of_the_project_come_first(tmp_path):
+    shipped = tmp_path / "weights"
+    shipped.mkdir()
+    (shipped / "P.875.safetensors").touch()
+    finished_run(tmp_path / "outputs", "run", 100, loss=0.1)
+    assert weights_of("P.875", shipped, tmp_path / "outputs") == shipped / "P.875.safetensors"
+
+
+def test_a_file_of_weights_is_enough(model, tmp_path):
+    """Widths and groups are read from it; half precision is what small files are shipped in."""
+    waveform = noise(3_000)
+    for precision in (torch.float32, torch.float16):
+        path = tmp_path / "model.safetensors"
+        save_file({name: weight.to(precision) for name, weight in model.state_dict().items()}, path)
+        assert find_model(path) == path
+        expected = enhance(restless().to(precision).float(), waveform)
+        np.testing.assert_allclose(in_chunks(Denoiser(path), waveform, []), expected, atol=1e-4, rtol=0)

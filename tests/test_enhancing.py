@@ -1,0 +1,236 @@
+"""Recordings: aligned at any rate, each channel for itself, nothing overwritten, one line for what is unusable."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from dnslib import Cruse, MisuseError, enhance
+from dnslib.__main__ import main
+from dnslib.enhancing import Channels, Denoisers, destination, enhance_recordings, plan_folder
+from dnslib.export import export_streaming
+
+WIDTHS, GROUPS = (2, 4, 6), 2
+
+
+@pytest.fixture(scope="module")
+def model() -> Cruse:
+    torch.manual_seed(0)
+    return Cruse(WIDTHS, GROUPS).eval()
+
+
+@pytest.fixture(scope="module")
+def net(model, tmp_path_factory):
+    return export_streaming(model, tmp_path_factory.mktemp("net") / "net.onnx")
+
+
+@pytest.fixture(scope="module")
+def transparent(tmp_path_factory):
+    """A network that gives gain 1 to everything: what comes out is what went in."""
+    model = Cruse(WIDTHS, GROUPS)
+    with torch.no_grad():
+        model.decoders[0].weight.zero_()
+        model.decoders[0].bias.fill_(50)
+    return export_streaming(model, tmp_path_factory.mktemp("transparent") / "net.onnx")
+
+
+def tones(seconds: float, rate: int, *pitches_hz: float) -> np.ndarray:
+    """One channel a pitch, (samples, channels), fading in and out so that no filter rings at the ends."""
+    time_s = np.arange(round(seconds * rate)) / rate
+    envelope = 0.5 * np.sin(np.pi * time_s / seconds) ** 2
+    return np.stack([envelope * np.sin(2 * np.pi * pitch * time_s) for pitch in pitches_hz], axis=1).astype(np.float32)
+
+
+def write(path, samples, rate=16_000, subtype=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples, rate, subtype=subtype)
+    return path
+
+
+# samples
+
+
+def test_a_16_khz_file_is_what_enhance_gives(model, net, tmp_path):
+    waveform = 0.1 * np.random.default_rng(0).standard_normal(40_001).astype(np.float32)
+    noisy = write(tmp_path / "noisy.wav", waveform, subtype="FLOAT")
+    summary = enhance_recordings(noisy, model=net)
+    got, rate = soundfile.read(tmp_path / "noisy.enhanced.wav", dtype="float32")
+    assert (rate, summary.out, summary.failed) == (16_000, tmp_path / "noisy.enhanced.wav", {})
+    assert summary.audio_seconds == pytest.approx(40_001 / 16_000)
+    np.testing.assert_allclose(got, enhance(model, waveform), atol=1e-4)
+    assert np.array_equal(soundfile.read(noisy, dtype="float32")[0], waveform)
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 44_100, 48_000, 96_000])
+def test_any_rate_comes_back_aligned(transparent, tmp_path, rate):
+    """A network of gain 1 leaves tones under 4 kHz as they are, in their channel, at their time."""
+    samples = tones(1.7, rate, 440, 1_000)[:-3]
+    noisy = write(tmp_path / "noisy.wav", samples, rate, "FLOAT")
+    enhance_recordings(noisy, model=transparent)
+    got, got_rate = soundfile.read(tmp_path / "noisy.enhanced.wav", dtype="float32")
+    assert (got_rate, got.shape) == (rate, samples.shape)
+    np.testing.assert_allclose(got, samples, atol=2e-3)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 100, 441])
+def test_very_short_recordings_keep_their_length(net, tmp_path, samples):
+    noisy = write(tmp_path / "short.wav", np.full(samples, 0.1), 44_100)
+    enhance_recordings(noisy, model=net)
+    assert soundfile.info(tmp_path / "short.enhanced.wav").frames == samples
+
+
+def test_a_channel_does_not_hear_the_other(net):
+    """The same channel beside silence and beside noise gives the same, as does the next recording."""
+    denoisers = Denoisers(net)
+    mine = tones(1, 16_000, 300)
+    other = np.random.default_rng(0).uniform(-1, 1, mine.shape).astype(np.float32)
+    results = []
+    for beside in (np.zeros_like(mine), other):
+        channels = Channels(denoisers.take(2), 16_000)
+        parts = [channels.process(block) for block in np.array_split(np.hstack([mine, beside]), 7)]
+        results.append(np.concatenate([*parts, channels.flush()])[:, 0])
+    assert np.array_equal(*results)
+    assert len(results[0]) == len(mine)
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype", "expected"),
+    [
+        ("a.wav", "PCM_16", ("WAV", "PCM_16")),
+        ("a.wav", "PCM_24", ("WAV", "PCM_24")),
+        ("a.wav", "FLOAT", ("WAV", "FLOAT")),
+        ("a.flac", "PCM_24", ("FLAC", "PCM_24")),
+        ("a.ogg", "VORBIS", ("WAV", "PCM_16")),
+        ("a.mp3", "MPEG_LAYER_III", ("WAV", "PCM_16")),
+    ],
+)
+def test_formats(net, tmp_path, name, subtype, expected):
+    noisy = write(tmp_path / name, tones(0.5, 48_000, 440), 48_000, subtype)
+    enhance_recordings(noisy, model=net)
+    about = soundfile.info(destination(noisy))
+    assert (about.format, about.subtype) == expected
+    assert about.frames == soundfile.read(noisy)[0].shape[0]
+
+
+def test_loud_samples_are_clipped_not_wrapped(transparent, tmp_path):
+    """A square wave at full scale overshoots after resampling; wrapped samples would jump to the other sign."""
+    square = np.sign(tones(0.3, 44_100, 300)[:, 0])
+    enhance_recordings(write(tmp_path / "loud.wav", square, 44_100, "PCM_16"), model=transparent)
+    got = soundfile.read(tmp_path / "loud.enhanced.wav")[0]
+    inner = np.abs(np.convolve(square, np.ones(41) / 41, "same")) > 0.99  # away from the edges
+    assert (got[inner] * square[inner] > 0.5).all()
+
+
+# folders
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("a.wav", "a.mp3", "deep/b.flac"):
+        write(tmp_path / "in" / name, tones(0.4, 16_000, 440))
+    (tmp_path / "in" / "notes.txt").write_text("no recording")
+    return tmp_path / "in"
+
+
+def lengths(folder) -> dict[str, int]:
+    return {
+        p.relative_to(folder).as_posix(): soundfile.info(p).frames for p in folder.rglob("*.*") if p.suffix != ".txt"
+    }
+
+
+def test_a_folder_keeps_its_shape(net, folder, capsys):
+    assert main(["enhance", str(folder), "--model", str(net)]) == 0
+    assert set(lengths(folder.parent / "in.enhanced")) == {"a.wav", "a.mp3.wav", "deep/b.flac"}
+    assert set(lengths(folder.parent / "in.enhanced").values()) >= {6_400}
+    out = capsys.readouterr().out
+    assert "3 of 3 recordings enhanced" in out
+    assert "real-time factor 0." in out
+
+
+def test_outputs_inside_the_folder_are_no_inputs(folder):
+    out = folder / "out"
+    write(out / "a.wav", tones(0.1, 16_000, 440))
+    assert {path.name for path in plan_folder(folder, out)} == {"a.wav", "a.mp3", "b.flac"}
+    assert all(target.is_relative_to(out) for target in plan_folder(folder, out).values())
+
+
+def test_bad_files_cost_one_line_each_and_the_others_are_done(net, folder, capsys):
+    (folder / "empty.wav").touch()
+    (folder / "text.wav").write_text("no audio at all")
+    (folder / "film.m4a").write_bytes(bytes(100))
+    write(folder / "nothing.wav", np.zeros(0))
+    write(folder / "nan.wav", np.array([0.1] * 50_000 + [np.nan]), subtype="FLOAT")
+    write(folder / "huge.wav", np.array([0.1, 3e38]), subtype="FLOAT")
+    assert main(["enhance", str(folder), "--model", str(net)]) == 1
+    captured = capsys.readouterr()
+    lines = {line.split("/")[-1].split()[0]: line for line in captured.err.splitlines()}
+    assert set(lines) == {"empty.wav", "text.wav", "film.m4a", "nothing.wav", "nan.wav", "huge.wav"}
+    assert "is empty" in lines["empty.wav"]
+    assert "is empty" in lines["nothing.wav"]
+    assert "cannot be decoded" in lines["text.wav"]
+    assert "NaN" in lines["nan.wav"]
+    assert "3 of 9 recordings enhanced" in captured.out
+    assert set(lengths(folder.parent / "in.enhanced")) == {"a.wav", "a.mp3.wav", "deep/b.flac"}  # and no .part
+
+
+def test_existing_outputs_are_kept_unless_told(net, folder, capsys):
+    kept = folder.parent / "in.enhanced" / "a.wav"
+    write(kept, np.zeros(7))
+    assert main(["enhance", str(folder), "--model", str(net)]) == 1
+    assert "a.wav exists already" in capsys.readouterr().err
+    assert lengths(kept.parent) == {"a.wav": 7, "a.mp3.wav": lengths(folder)["a.mp3"], "deep/b.flac": 6_400}
+    assert main(["enhance", str(folder), "--model", str(net), "--overwrite"]) == 0
+    assert lengths(kept.parent)["a.wav"] == 6_400
+
+
+# misuse
+
+
+def one_line(capsys) -> str:
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+    return captured.err
+
+
+def test_misuse_is_one_line_and_writes_nothing(net, folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)  # relative names are the caller's
+    (folder / "empty").mkdir()
+    (folder / "net.onnx").write_bytes(b"no network")
+    before = lengths(folder / "deep"), sorted(path.name for path in folder.iterdir())
+    for arguments, words in [
+        (["no.wav"], "There is no file or folder"),
+        (["empty"], "holds no recordings"),
+        (["a.wav", "a.wav", "--overwrite"], "would overwrite the input"),
+        ([".", ".", "--overwrite"], "would overwrite the inputs"),
+        (["a.wav", "deep/b.flac"], "exists already: name another output, or give --overwrite"),
+        (["a.wav", "out.mp3"], "give a name that ends in .wav or .flac"),
+        (["a.wav", "notes.txt/out.wav"], "notes.txt cannot be written"),
+        (["deep", "notes.txt"], "notes.txt cannot be written"),
+        (["a.wav", "--model", "net.onnx"], "net.onnx cannot be opened as an ONNX network"),
+        (["a.wav", "--model", "no.onnx"], "There is no file"),
+        (["a.wav", "--model", "P.600"], "did you mean P.500"),
+    ]:
+        model = [] if "--model" in arguments else ["--model", str(net)]
+        assert main(["enhance", *arguments, *model]) == 2, arguments
+        assert words in one_line(capsys)
+        assert (lengths(folder / "deep"), sorted(path.name for path in folder.iterdir())) == before
+    with pytest.raises(MisuseError):
+        enhance_recordings(folder / "no.wav", model=net)
+
+
+def test_a_model_that_is_not_streaming(folder, capsys, tmp_path):
+    import onnx
+    from onnx import TensorProto, helper
+
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 161]) for name in ("log_power", "gain")]
+    graph = helper.make_graph([helper.make_node("Sigmoid", ["log_power"], ["gain"])], "g", values[:1], values[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "g.onnx")
+    assert main(["enhance", str(folder / "a.wav"), "--model", str(tmp_path / "g.onnx")]) == 2
+    assert "is not a streaming network" in one_line(capsys)
+
+
+def test_a_link_to_the_input_is_the_input(net, folder, capsys):
+    (folder / "link.wav").symlink_to(folder / "a.wav")
+    assert main(["enhance", str(folder / "a.wav"), str(folder / "link.wav"), "--overwrite", "--model", str(net)]) == 2
+    assert "would overwrite the input" in one_line(capsys)
