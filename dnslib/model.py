@@ -169,7 +169,7 @@ def enhance_many(model: Cruse, noisy: Sequence[np.ndarray]) -> list[np.ndarray]:
     """`enhance` of several waveforms; neighbours of equal length share a batch, which is ten times faster."""
     device = next(model.parameters()).device
     was_training = model.training
-    model.eval().to(memory_format=torch.channels_last)  # the layout its convolutions are fast in
+    model.eval()
     enhanced: list[np.ndarray] = []
     for _, equally_long in groupby(map(_checked, noisy), key=len):
         for batch in torch.from_numpy(np.stack(list(equally_long))).split(BATCH_CLIPS):
