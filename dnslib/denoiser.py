@@ -28,14 +28,14 @@ from dnslib.model import Cruse, load_weights
 from dnslib.paper import CONFIGURATIONS
 from dnslib.paths import PROJECT, resolve
 from dnslib.settings import unknown
-from dnslib.stft import _CENTRE, _SPREAD, BINS, HOP, POWER_FLOOR, SAMPLE_RATE, WINDOW, window
+from dnslib.stft import BINS, HOP, LOG_POWER_CENTRE, LOG_POWER_SPREAD, POWER_FLOOR, SAMPLE_RATE, WINDOW, window
 
 SHIPPED = Path(__file__).parent / "weights"  # <configuration>.safetensors, where the project brings weights along
 MODEL_SUFFIXES = (".onnx", ".safetensors")
 BLOCK = 64  # frames transformed at once, where a chunk is longer than a frame
 LARGEST_ENERGY = 1e30  # of a chunk: beyond, power spectra leave float32; a minute of full scale has 1e6
 NANOSECONDS_PER_US = 1e3
-_FLOOR, _MIDDLE, _WIDTH = (np.array(value, np.float32) for value in (POWER_FLOOR, _CENTRE, _SPREAD))
+_FLOOR, _MIDDLE, _WIDTH = (np.array(value, np.float32) for value in (POWER_FLOOR, LOG_POWER_CENTRE, LOG_POWER_SPREAD))
 
 
 class Denoiser:

@@ -15,7 +15,7 @@ HOP = 160  # samples, 10 ms
 BINS = WINDOW // 2 + 1
 
 POWER_FLOOR = 1e-7  # keeps the logarithm of digital silence finite, about 60 dB under a quiet speech bin
-_CENTRE, _SPREAD = -2.0, 2.0  # log10 power of a middling bin at -28 dBFS, and the spread around it
+LOG_POWER_CENTRE, LOG_POWER_SPREAD = -2.0, 2.0  # log10 power of a middling bin at -28 dBFS, and the spread around it
 
 
 @cache
@@ -53,4 +53,4 @@ def log_power(spectrum: torch.Tensor) -> torch.Tensor:
     CRUSE has no normalisation layer, so a fixed affine map replaces one; it does not depend on the data.
     """
     power = spectrum.real.square() + spectrum.imag.square()
-    return (torch.log10(power + POWER_FLOOR) - _CENTRE) / _SPREAD
+    return (torch.log10(power + POWER_FLOOR) - LOG_POWER_CENTRE) / LOG_POWER_SPREAD
