@@ -17,6 +17,10 @@ FIGURE_1 = """configuration,dnsmos_ovrl,delta_ovrl,delta_ovrl_ci_low,delta_ovrl_
 CRUSE32,2.625,0.0,0.0,0.0,24,1
 P.500,2.6,-0.0141,-0.05,0.02,24,1
 """
+TABLE_5 = """configuration,dnsmos_ovrl,delta_ovrl,delta_ovrl_ci_low,delta_ovrl_ci_high
+CRUSE32,2.625,0.5,0.25,0.75
+CRUSE16,2.5,0.375,0.1,0.6
+"""
 
 
 @pytest.fixture
@@ -25,6 +29,7 @@ def outputs(tmp_path):
     results.mkdir(parents=True)
     (results / "table_2.csv").write_text(TABLE_2)
     (results / "figure_1.csv").write_text(FIGURE_1)
+    (results / "table_5.csv").write_text(TABLE_5)
     (results / "claims.csv").write_text("id,verdict\nC1,reproduced\nC2,reproduced\nC3,not reproduced\n")
     (results / "provenance.json").write_text(json.dumps({"profile": "quick", "cpu": "A Processor"}))
     return results.parent
@@ -36,8 +41,9 @@ def test_the_block_says_what_the_files_say(outputs):
     p500 = "| P.500 | 32 32 | 2 356 257 | 3.64x | 0.50 | 3.25x [3.20, 3.30] | 2.46x [2.40, 2.51] | 2.60 |"
     assert lines[3] == p500 + " −0.01 [−0.05, +0.02] |"
     assert lines[4] == ""  # the self check is no configuration
-    assert lines[5].startswith("A quick run, 24 test clips, one seed; A Processor")
-    assert lines[6] == "Of the paper's 13 claims: 2 reproduced, 1 not reproduced."
+    assert lines[5] == "The noisy clips score 2.12; CRUSE32 gains +0.50 [+0.25, +0.75] over them."
+    assert lines[6].startswith("A quick run, 24 test clips, one seed; A Processor")
+    assert lines[7] == "Of the paper's 13 claims: 2 reproduced, 1 not reproduced."
 
 
 def test_an_interval_keeps_its_sign():
