@@ -135,12 +135,15 @@ def sleeper(tmp_path, make_notebook):
         "import os, time\nfrom pathlib import Path\nPath(outputs, 'pid').write_text(str(os.getpid()))\ntime.sleep(nap)"
     )
     make_notebook(tmp_path / "notebooks", "02_sleeps", CELL + "nap: int = 120", nap)
+    # a child inherits an ignored Ctrl-C (as of tests started in the background), but not a caught one
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     runner = subprocess.Popen(
         [sys.executable, "-m", "dnslib", *command(tmp_path)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
+    signal.signal(signal.SIGINT, before)
     pid = tmp_path / "out" / "pid"
     until(lambda: pid.exists() and pid.read_text())
     yield runner, psutil.Process(int(pid.read_text()))
