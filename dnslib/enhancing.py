@@ -48,6 +48,8 @@ class Summary:
 
     def __str__(self) -> str:
         count = f"{len(self.enhanced)} of {len(self.enhanced) + len(self.failed)} recordings enhanced by {self.model}"
+        if not self.audio_seconds:
+            return count
         times = f"{duration(self.audio_seconds)} of audio in {duration(self.seconds)}"
         return f"{count}, {times}, real-time factor {self.real_time_factor:.3f}: {self.out}"
 
