@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 
 from dnslib import data, export, paper, profiling, quality
 from dnslib.errors import MisuseError
+from dnslib.machine import last_level_cache_mb
 from dnslib.model import Cruse, enhance_many, load_weights, parameter_count
 from dnslib.paths import remove, resolve, write_atomically
 from dnslib.progress import track
@@ -330,7 +331,7 @@ def measure_warm_and_cold(files: Mapping[str, Path], protocol: Mapping[str, int]
     """The latency table back to back, joined by ``cold_…`` columns: the same with evicted caches, on fewer frames."""
     warm = profiling.measure_latency(files, **protocol)
     frames = max(1, protocol["frames_per_round"] // COLD_FRAMES_SHARE)
-    evict_mb = 2 * profiling.last_level_cache_mb()
+    evict_mb = 2 * last_level_cache_mb()
     cold = profiling.measure_latency(
         files, **{**protocol, "frames_per_round": frames}, warmup_frames=frames, evict_mb=evict_mb
     )

@@ -29,6 +29,7 @@ import torch
 
 from dnslib.errors import MisuseError
 from dnslib.export import StreamingSession, as_frames, flushed_denormals, onnxruntime, session_options
+from dnslib.machine import cpu_model, governor
 from dnslib.paths import resolve
 from dnslib.progress import track
 from dnslib.stft import SAMPLE_RATE, log_power, stft
@@ -171,36 +172,14 @@ def decaying_frames(seconds: float = 10.0, seed: int = 0) -> np.ndarray:
 def machine() -> dict[str, object]:
     """What a latency depends on besides the model: CPU, governor, load now, ONNX Runtime."""
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_model(),
         "cores": os.cpu_count(),
-        "governor": _first_line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")) or "unknown",
+        "governor": governor(),
         "load_1_min": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "onnxruntime": onnxruntime().__version__,
     }
-
-
-def last_level_cache_mb() -> float:
-    """Size of the largest cache of the first core in MB of 10^6 bytes, 32 where the system does not tell."""
-    sizes = [_first_line(path) for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
-    return max((float(size[:-1]) * 1024 / 1e6 for size in sizes if size.endswith("K")), default=32.0)
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _first_line(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip().splitlines()[0]
-    except (OSError, IndexError):
-        return ""
 
 
 # --- size and arithmetic ---------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ Sources: DNSMOS P.835 (arXiv 2110.01763), read from the weights in the ``speechm
 """
 
 import importlib.util
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import soxr
 from scipy import stats
 
 from dnslib.errors import MisuseError
+from dnslib.machine import usable_cores
 from dnslib.progress import track
 
 SAMPLE_RATE = 16_000  # Hz, the rate the scoring network was trained on
@@ -153,11 +153,6 @@ def weights_path() -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"The installed speechmos holds no {path.parent.name}/{path.name}.")
     return path
-
-
-def usable_cores() -> int:
-    """Cores this process may run on, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # --- SI-SDR -----------------------------------------------------------------------------------------------------

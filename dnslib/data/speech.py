@@ -113,33 +113,33 @@ class Engine:
         self.seed, self.chunks = seed, []
 
     def __enter__(self) -> "Engine":
-        self.library = ctypes.CDLL(espeakng_loader.get_library_path())
+        self.espeak = ctypes.CDLL(espeakng_loader.get_library_path())
         self.link = contextlib.ExitStack()
         data = short_path(Path(espeakng_loader.get_data_path()), self.link)
-        self.sample_rate = self.library.espeak_Initialize(_SYNCHRONOUS_RETRIEVAL, 0, str(data).encode(), _DO_NOT_EXIT)
+        self.sample_rate = self.espeak.espeak_Initialize(_SYNCHRONOUS_RETRIEVAL, 0, str(data).encode(), _DO_NOT_EXIT)
         if self.sample_rate <= 0:
             raise RuntimeError("eSpeak NG could not read its data; install espeakng-loader again.")
         prototype = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
         self.callback = prototype(self._collect)  # kept: the library holds only a pointer
-        self.library.espeak_SetSynthCallback(self.callback)
-        self.library.espeak_ng_SetRandSeed(ctypes.c_long(self.seed))
+        self.espeak.espeak_SetSynthCallback(self.callback)
+        self.espeak.espeak_ng_SetRandSeed(ctypes.c_long(self.seed))
         return self
 
     def __exit__(self, *error) -> None:
-        self.library.espeak_Terminate()
-        _ctypes.dlclose(self.library._handle)
+        self.espeak.espeak_Terminate()
+        _ctypes.dlclose(self.espeak._handle)
         self.link.close()
 
     def say(self, who: Talker, text: str) -> np.ndarray:
         """The sentence, float32 ``(samples,)`` at the engine's ``sample_rate``."""
         self.chunks.clear()
-        if self.library.espeak_SetVoiceByName(f"{who.locale}+{who.timbre}".encode()):
+        if self.espeak.espeak_SetVoiceByName(f"{who.locale}+{who.timbre}".encode()):
             raise ValueError(f"eSpeak NG has no voice {who.locale}+{who.timbre}.")
         for parameter, value in ((_RATE, who.rate), (_PITCH, who.pitch), (_RANGE, who.pitch_range)):
-            self.library.espeak_SetParameter(parameter, value, 0)
+            self.espeak.espeak_SetParameter(parameter, value, 0)
         encoded = text.encode()
-        self.library.espeak_Synth(encoded, ctypes.c_size_t(len(encoded) + 1), 0, 1, 0, _UTF8, None, None)
-        self.library.espeak_Synchronize()
+        self.espeak.espeak_Synth(encoded, ctypes.c_size_t(len(encoded) + 1), 0, 1, 0, _UTF8, None, None)
+        self.espeak.espeak_Synchronize()
         if not self.chunks:
             raise RuntimeError(f"eSpeak NG gave no sound for {text!r}.")
         return np.concatenate(self.chunks).astype(np.float32) / 32768

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 
+from dnslib.machine import cpu_model, usable_cores
 from dnslib.paths import PROJECT, write_atomically
 from dnslib.settings import Settings
 from dnslib.study import state as states
@@ -39,7 +40,7 @@ def collect(notebooks: Sequence[Notebook], values: dict[str, dict], outputs: Pat
         "system": platform.platform(),
         "cpu": cpu_model(),
         "cpu_count": os.cpu_count(),
-        "threads": available_threads(),
+        "threads": usable_cores(),
         "data": data or "embedded synthesiser",
         "data_listing_digest": states.folder_digest(data),
         "data_digests": sorted(path.name for path in (outputs / "data").glob("*") if path.is_dir()),
@@ -68,17 +69,3 @@ def git(*arguments: str) -> str:
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""
-
-
-def cpu_model() -> str:
-    """Name of the processor, as the system gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def available_threads() -> int:
-    """Processors this process may use; fewer than the machine has inside a container."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,40 @@
+"""What the machine is, as its system tells: processor, clock governor, caches, cores this process may use."""
+
+import os
+import platform
+from pathlib import Path
+
+CPU_0 = Path("/sys/devices/system/cpu/cpu0")
+
+
+def cpu_model() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def governor() -> str:
+    """How the system sets the clock of the first core; "unknown" where it does not say."""
+    return _first_line(CPU_0 / "cpufreq" / "scaling_governor") or "unknown"
+
+
+def last_level_cache_mb() -> float:
+    """Size of the largest cache of the first core in MB of 10^6 bytes, 32 where the system does not tell."""
+    sizes = [_first_line(path) for path in (CPU_0 / "cache").glob("index*/size")]
+    return max((float(size[:-1]) * 1024 / 1e6 for size in sizes if size.endswith("K")), default=32.0)
+
+
+def usable_cores() -> int:
+    """Cores this process may run on, which can be fewer than the machine has, as inside a container."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip().splitlines()[0]
+    except (OSError, IndexError):
+        return ""
