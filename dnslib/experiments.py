@@ -37,7 +37,10 @@ TEST_SEED = 2021  # of the test clips; every seed of the networks is scored on t
 NOISY = "noisy"
 COLD_FRAMES_SHARE = 10  # one frame in ten is timed with evicted caches too: filling them takes longer than a frame
 HISTORY = ("step", "loss", "learning_rate", "gradient_norm")  # columns; no row for a network that took no step
-_CODE = ("gru.py", "model.py", "stft.py", "loss.py", "training.py", "pruning.py", "data/*.py")
+_CODE = (  # what the data hold is in their own digest
+    "gru.py", "model.py", "stft.py", "loss.py", "training.py", "pruning.py", "data/mixing.py", "data/mixtures.py",
+    "data/corpora.py",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,7 @@ class Laboratory:
         model, history = self._start(run), []
         if run.steps:
             recipe = Recipe(run.steps, run.learning_rate, run.weight_decay, freeze_zeros=run.sparsity > 0)
-            batches = data.Mixtures(self.corpora.train, run.seed, run.batch_size, run.crop_seconds)
+            batches = data.Mixtures(self.corpora.train, run.seed, run.batch_size, run.crop_seconds, device())
             history = train(model.to(device()), batches, recipe, folder, description=f"training {describe(run)}")
         model = model.cpu()
         write_csv(folder / "history.csv", pd.DataFrame(history, columns=HISTORY))

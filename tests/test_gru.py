@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dnslib.gru import ParallelGru
+from dnslib.gru import ParallelGru, _Recurrence, library_recurrence
 
 PARAMETERS = {
     "weight_ih": "weight_ih_l0",
@@ -106,3 +106,15 @@ def test_first_weights_are_spread_as_those_of_the_public_gru():
     for parameter in ParallelGru(4, size).parameters():
         assert parameter.abs().max() <= 1 / math.sqrt(size)
         assert parameter.square().mean().item() * size == pytest.approx(1 / 3, abs=0.05)
+
+
+def test_the_library_recurrence_of_gpus_is_the_same_function():
+    torch.manual_seed(3)
+    gru = ParallelGru(4, 6)
+    x = torch.randn(4, 7, 3, 6)  # (P, T, B, H)
+    parameters = (gru.weight_ih, gru.weight_hh, gru.bias_ih, gru.bias_hh)
+    ours, theirs = _Recurrence.apply(x, *parameters), library_recurrence(x, *parameters)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    seen = torch.randn_like(ours)
+    gradients = [torch.autograd.grad((output * seen).sum(), parameters) for output in (ours, theirs)]
+    torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-4)
