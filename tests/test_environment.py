@@ -77,7 +77,7 @@ def test_installed_version_is_the_pinned_one(name):
 def test_the_conda_environment_defers_to_the_other_two_files():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     assert environment["dependencies"] == ["python=3.11", "pip", {"pip": ["-c constraints.txt", "-e .[all]"]}]
-    assert PROJECT["optional-dependencies"]["all"] == ["dns-pruning-study[lab,test]"]
+    assert PROJECT["optional-dependencies"]["all"] == ["dns-pruning-study[cluster,lab,test]"]
 
 
 def test_no_file_names_a_machine_or_a_package_registry():

@@ -17,9 +17,9 @@ LAYERS = [  # a module may import modules of earlier layers only: no sideways, n
     {"model", "claims"},
     {"pruning", "export"},
     {"training", "quality", "data", "profiling"},
-    {"deployment"},
+    {"deployment", "limits", "sparse_products", "plain_training", "cluster"},
     {"experiments", "denoiser", "benchmark"},
-    {"study", "enhancing"},
+    {"study", "enhancing", "search", "soak"},
     {"__main__"},
 ]
 KNOW_NOBODY = {"stft", "paper", "plots", "display", "progress"}
