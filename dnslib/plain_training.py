@@ -1,0 +1,121 @@
+"""The plain way to train CRUSE, for comparison: ``torch.nn.GRU``, ``ConvTranspose2d`` and float32 in a simple loop.
+
+`compare` trains the same network on the same batches both ways, plainly and by `dnslib.training`, and times both. The
+plain network is also an independent second writing of the same function, which tests hold against `dnslib.model`.
+
+Shapes: (B, C, T, F) = (batch, channels, frames, frequency bins).
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import nn
+from torch.nn import functional
+
+from dnslib.loss import compressed_spectral_loss
+from dnslib.model import KERNEL, LEAKY_SLOPE, STRIDE, Cruse, apply_gain
+from dnslib.training import GRADIENT_CLIP, Batches, Recipe, learning_rate_at, train
+
+LOOPS = ("plain", "study")
+
+
+class PlainCruse(nn.Module):
+    """The network of a `Cruse` out of the library's layers, with a copy of its weights."""
+
+    def __init__(self, model: Cruse):
+        super().__init__()
+        self.encoders = nn.ModuleList(_copied(nn.Conv2d, layer, KERNEL, STRIDE) for layer in model.encoders)
+        self.skips = nn.ModuleList(_copied(nn.Conv2d, layer, 1, 1) for layer in model.skips)
+        self.decoders = nn.ModuleList(
+            _copied(nn.ConvTranspose2d, layer, KERNEL, STRIDE, output_padding=layer.output_padding)
+            for layer in model.decoders
+        )
+        self.grus = nn.ModuleList(_copied_gru(model.gru, group) for group in range(model.groups))
+
+    def forward(self, log_power: torch.Tensor) -> torch.Tensor:
+        """Gain of the log power, both ``(B, 1, T, 161)``."""
+        x, skipped = log_power, []
+        for encoder, skip in zip(self.encoders, self.skips, strict=True):
+            x = functional.leaky_relu(encoder(functional.pad(x, (0, 0, 1, 0))), LEAKY_SLOPE)
+            skipped.append(skip(x))
+        batch, channels, frames, bins = x.shape
+        parts = x.transpose(1, 2).reshape(batch, frames, channels * bins).chunk(len(self.grus), dim=-1)
+        x = torch.cat([gru(part)[0] for gru, part in zip(self.grus, parts, strict=True)], dim=-1)
+        x = x.reshape(batch, frames, channels, bins).transpose(1, 2)
+        for level in reversed(range(len(self.decoders))):
+            x = self.decoders[level](x + skipped[level])[:, :, :frames]  # the last frame would be the future's
+            x = functional.leaky_relu(x, LEAKY_SLOPE) if level else torch.sigmoid(x)
+        return x
+
+
+def _copied(kind: type[nn.Module], layer: nn.Module, kernel, stride, **more) -> nn.Module:
+    copy = kind(layer.in_channels, layer.out_channels, kernel, stride, **more)
+    copy.load_state_dict(layer.state_dict())
+    return copy
+
+
+def _copied_gru(grus: nn.Module, group: int) -> nn.GRU:
+    copy = nn.GRU(grus.size, grus.size, batch_first=True)
+    copy.load_state_dict({f"{name}_l0": parameter[group] for name, parameter in grus.named_parameters()})
+    return copy
+
+
+def train_plainly(model: PlainCruse, batches: Batches, recipe: Recipe) -> list[float]:
+    """Train in place, in float32, mixing each batch when it is needed; the loss of every step."""
+    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    losses = []
+    for step in range(recipe.steps):
+        noisy, target = batches.batch(step)
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate_at(step, recipe)
+        optimiser.zero_grad()
+        loss = compressed_spectral_loss(apply_gain(model, noisy), target)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_CLIP)
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+def compare(
+    widths: Sequence[int],
+    batches: Callable[[int], Batches],
+    recipe: Recipe,
+    seeds: Sequence[int],
+    clock: Callable[[], float] = time.perf_counter,
+) -> pd.DataFrame:
+    """Train both ways, one after the other, for every seed: one row a step with ``seed, loop, step, loss, seconds``.
+
+    ``batches(seed)`` gives the training batches. Both loops start from the same weights and see the same batches; which
+    goes first alternates. ``seconds`` is the time of the whole loop over its steps, mixing included; a further "loop"
+    named mixing holds the time to mix a batch, alone on all cores (its loss is NaN).
+    """
+    rows: list[dict] = []
+    for turn, seed in enumerate(seeds):
+        for loop in LOOPS if turn % 2 == 0 else reversed(LOOPS):
+            torch.manual_seed(seed)
+            model = Cruse(widths)
+            started = clock()
+            losses = _run(loop, model, batches(seed), recipe)
+            seconds = (clock() - started) / recipe.steps
+            rows += [
+                {"seed": seed, "loop": loop, "step": step, "loss": loss, "seconds": seconds}
+                for step, loss in enumerate(losses)
+            ]
+        started = clock()
+        for step in range(recipe.steps):
+            batches(seed).batch(step)
+        seconds = (clock() - started) / recipe.steps
+        rows.append({"seed": seed, "loop": "mixing", "step": 0, "loss": float("nan"), "seconds": seconds})
+    return pd.DataFrame(rows)
+
+
+def _run(loop: str, model: Cruse, batches: Batches, recipe: Recipe) -> list[float]:
+    if loop == "plain":
+        return train_plainly(PlainCruse(model).train(), batches, recipe)
+    with tempfile.TemporaryDirectory() as folder:
+        return [row["loss"] for row in train(model, batches, recipe, Path(folder))]
