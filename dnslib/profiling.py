@@ -15,10 +15,13 @@ import gc
 import json
 import os
 import platform
+import subprocess
+import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -28,7 +31,15 @@ import onnx
 import torch
 
 from dnslib.errors import MisuseError
-from dnslib.export import StreamingSession, as_frames, flushed_denormals, onnxruntime, session_options
+from dnslib.export import (
+    NEXT,
+    StreamingSession,
+    as_frames,
+    flushed_denormals,
+    onnxruntime,
+    open_session,
+    session_options,
+)
 from dnslib.machine import cpu_model, governor
 from dnslib.paths import resolve
 from dnslib.progress import track
@@ -51,6 +62,7 @@ def measure_latency(
     frames: np.ndarray | None = None,
     self_check: bool = True,
     evict_mb: float = 0.0,
+    pace_ms: float = 0.0,
 ):
     """Latency per frame of several streaming files, as `latency_table` describes it, one row a model.
 
@@ -58,35 +70,72 @@ def measure_latency(
     last row, ``self_check``, is a second session of the ``reference`` (the first model unless named): its speedup must
     be 1 within its interval. Rounds must be at least 2. With ``evict_mb`` that many MB of other memory are read before
     every frame, outside the timed region: the weights then come from memory, as where other programs run in the 10 ms
-    between frames; without it, back to back, a network that fits into the last-level cache stays there. Raises
-    MisuseError for files that are no streaming networks.
+    between frames; without it, back to back, a network that fits into the last-level cache stays there. With
+    ``pace_ms`` the process sleeps before every frame until so much time has passed since the frame before, as where
+    audio arrives: clock and caches may have changed meanwhile. Raises MisuseError for files that are no streaming
+    networks.
     """
     paths = dict(paths)
     reference = reference or next(iter(paths), None)
-    _check_protocol(paths, reference, rounds, frames_per_round, warmup_frames, evict_mb)
+    _check_protocol(paths, reference, rounds, frames_per_round, warmup_frames, evict_mb, pace_ms)
     frames = decaying_frames(seed=seed) if frames is None else as_frames(frames)
     if self_check:
         paths[SELF_CHECK] = paths[reference]
     openers = {name: partial(_open_step, path) for name, path in paths.items()}
-    other = np.ones(round(evict_mb * 1e6 / 8))
+    before = _between_frames(evict_mb, pace_ms)
     with flushed_denormals():
-        times_ns = time_rounds(openers, frames, rounds, frames_per_round, warmup_frames, before=other.sum)
+        times_ns = time_rounds(openers, frames, rounds, frames_per_round, warmup_frames, before=before)
     return latency_table(times_ns, reference, seed)
+
+
+def _between_frames(evict_mb: float, pace_ms: float) -> Callable[[], object]:
+    """What happens ahead of every timed frame: eviction, or waiting, or both."""
+    evict = np.ones(round(evict_mb * 1e6 / 8)).sum
+    if not pace_ms:
+        return evict
+    wait = Pace(pace_ms)
+    return wait if not evict_mb else lambda: (evict(), wait())
+
+
+class Pace:
+    """Called before every frame, sleeps until a period has passed since the last frame was due.
+
+    Where that moment is over (the first frame of a turn, a frame that took too long) it sleeps a whole period, so that
+    every frame comes after a pause.
+    """
+
+    def __init__(
+        self,
+        period_ms: float,
+        clock: Callable[[], float] = time.perf_counter,
+        sleep: Callable[[float], None] = time.sleep,
+    ):
+        self.period, self.clock, self.sleep = period_ms / 1e3, clock, sleep
+        self.due = -np.inf
+
+    def __call__(self) -> None:
+        now = self.clock()
+        self.due += self.period
+        if self.due <= now:
+            self.due = now + self.period
+        self.sleep(self.due - now)
 
 
 def _open_step(path: str | os.PathLike) -> Callable[[np.ndarray], None]:
     return StreamingSession(path).step
 
 
-def _check_protocol(paths, reference, rounds, frames_per_round, warmup_frames, evict_mb) -> None:
+def _check_protocol(paths, reference, rounds, frames_per_round, warmup_frames, evict_mb, pace_ms) -> None:
     if not paths:
         raise MisuseError("There is no model to measure.")
     if SELF_CHECK in paths:
         raise MisuseError(f"No model may be called {SELF_CHECK!r}: that row is the reference measured twice.")
     if reference not in paths:
         raise MisuseError(f"The reference {reference!r} is not among the models {', '.join(paths)}.")
-    if rounds < 2 or frames_per_round < 1 or warmup_frames < 0 or evict_mb < 0:
-        raise MisuseError("Latency needs at least 2 rounds of at least 1 frame; warm-up and eviction are not negative.")
+    if rounds < 2 or frames_per_round < 1 or min(warmup_frames, evict_mb, pace_ms) < 0:
+        raise MisuseError(
+            "Latency needs at least 2 rounds of at least 1 frame; warm-up, eviction and pace are not negative."
+        )
 
 
 def time_rounds(
@@ -193,6 +242,57 @@ def memory_mb(path: str | os.PathLike) -> float:
     return path.stat().st_size / 1e6
 
 
+@dataclass(frozen=True)
+class ProcessMemory:
+    """Resident memory of a process in MB of 10^6 bytes."""
+
+    before_mb: float  # Python, NumPy and ONNX Runtime, no network yet
+    resident_mb: float  # with the session open, after some frames
+    peak_mb: float  # the highest of all: while the file was opened
+
+
+_HOLD_SESSION = """
+import json, sys
+import numpy as np, onnxruntime, psutil
+
+def resident():
+    return psutil.Process().memory_info().rss
+
+def peak():
+    try:  # of this process only; what getrusage tells begins with the peak of the parent
+        lines = open("/proc/self/status").read().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        import resource
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = options.inter_op_num_threads = 1
+before = resident()
+session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+values = {v.name: np.zeros(v.shape, np.float32) for v in session.get_inputs()}
+names = [v.name for v in session.get_outputs()]
+for _ in range(int(sys.argv[2])):
+    results = dict(zip(names, session.run(names, values)))
+    values |= {name: results[name + sys.argv[3]] for name in values if name + sys.argv[3] in results}
+print(json.dumps([value / 1e6 for value in (before, resident(), peak())]))
+"""
+
+
+def process_memory(path: str | os.PathLike, frames: int = 20) -> ProcessMemory:
+    """Memory of a fresh process that imports NumPy and ONNX Runtime only, opens the file and runs ``frames`` frames.
+
+    What the network takes is ``resident_mb - before_mb``, and for a moment, while it is opened, ``peak_mb -
+    before_mb``: the file, its parsed weights and the weights packed for the processor lie side by side then. Raises
+    MisuseError as `dnslib.export.open_session` does.
+    """
+    path = resolve(path)
+    open_session(path)  # a file that is no streaming network is told here, in one line
+    command = [sys.executable, "-c", _HOLD_SESSION, str(path), str(frames), NEXT]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return ProcessMemory(*json.loads(done.stdout))
+
+
 def parameter_count(path: str | os.PathLike) -> int:
     """Weights and biases in the file, without shapes and indices (int64) and without scales of quantised weights."""
     return sum(
@@ -223,13 +323,34 @@ def count_macs(path: str | os.PathLike) -> int:
     needed, so not counted: the plain form computes twice what its decoders need. Raises MisuseError for a node with a
     weight matrix that is none of these, rather than count it as 0.
     """
+    return sum(macs_by_operator(path).values())
+
+
+def macs_by_operator(path: str | os.PathLike) -> dict[str, int]:
+    """`count_macs`, for each kind of node that has any: ``{"Gemm": …, "MatMulNBits": …}``."""
     model = load(path)
     try:
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     except Exception as error:
         raise MisuseError(f"The shapes in {resolve(path)} do not fit together: {error}") from error
-    shapes = _Shapes(inferred.graph)
-    return sum(_macs(node, shapes) for node in model.graph.node)
+    shapes, counts = _Shapes(inferred.graph), defaultdict(int)
+    for node in model.graph.node:
+        counts[node.op_type] += _macs(node, shapes)
+    return {operator: macs for operator, macs in counts.items() if macs}
+
+
+def weight_bytes(path: str | os.PathLike) -> int:
+    """Bytes of the constants that some node reads, each once: what every frame must fetch from memory or a cache.
+
+    Weights, biases, scales and indices as they are stored in the file; states and activations come on top.
+    """
+    graph = load(path).graph
+    read = {name for node in graph.node for name in node.input}
+    return sum(
+        prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        for tensor in graph.initializer
+        if tensor.name in read
+    )
 
 
 class _Shapes(dict):

@@ -1,4 +1,5 @@
 import json
+import time
 from functools import partial
 
 import numpy as np
@@ -21,11 +22,14 @@ from dnslib.profiling import (
     latency_table,
     layer_shares,
     machine,
+    macs_by_operator,
     measure_latency,
     median_interval,
     memory_mb,
     parameter_count,
+    process_memory,
     time_rounds,
+    weight_bytes,
 )
 
 SMALL, SMALLER = ((4, 6, 8), 2), ((2, 4), 1)
@@ -162,6 +166,36 @@ def test_open_shapes_are_not_counted_as_nothing(tmp_path):
         count_macs(path)
 
 
+def test_macs_by_operator_are_all_of_them(export):
+    """In int8 the GRUs' products are those of `MatMulNBits`: six matrices of H x H for each group."""
+    path = export((8, 16, 64), 2, "int8")
+    found = macs_by_operator(path)
+    assert sum(found.values()) == count_macs(path)
+    assert found["MatMulNBits"] == 2 * 6 * (64 * 19 // 2) ** 2
+    assert {"Gemm", "DynamicQuantizeMatMul"} <= set(found)  # the first and last layer stay in float32
+
+
+def test_bytes_read_every_frame(export, tmp_path):
+    """Four a weight in float32; a quarter in int8, and scales; a constant that nobody reads does not count."""
+    shape = (8, 16, 64), 2
+    parameters = torch_parameter_count(Cruse(*shape))
+    assert 4 * parameters <= weight_bytes(export(*shape)) < 1.001 * 4 * parameters
+    assert parameters < weight_bytes(export(*shape, "int8")) < 0.3 * 4 * parameters
+    constants = {"w": np.zeros((3, 5), np.float32), "b": np.zeros(5, np.float16), "unread": np.zeros(99, np.int8)}
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"]), helper.make_node("Add", ["w", "w"], ["w2"])]
+    assert weight_bytes(graph_file(tmp_path / "net.onnx", nodes, (2, 3), constants)) == 3 * 5 * 4  # b unread, too
+
+
+def test_memory_of_a_fresh_process_holds_the_weights(export):
+    """32 MB of weights more must take at least 32 MB more, and the peak is the highest of all."""
+    small, large = (process_memory(export(widths)) for widths in ((4, 8, 16, 16), CONFIGURATIONS["CRUSE32"]))
+    for memory in (small, large):
+        assert 10 < memory.before_mb <= memory.resident_mb <= memory.peak_mb
+    weights_mb = 4 * torch_parameter_count(Cruse(CONFIGURATIONS["CRUSE32"])) / 1e6
+    assert large.resident_mb - small.resident_mb > 0.9 * weights_mb
+    assert large.before_mb == pytest.approx(small.before_mb, rel=0.1)  # neither has the weights of this process in it
+
+
 # statistics of latencies
 
 
@@ -239,6 +273,34 @@ def test_what_happens_between_frames_is_not_timed():
     times = time_rounds(clock.openers, np.zeros((1, 1)), 2, 3, 0, clock=lambda: clock.now, before=before)
     assert set(times["a"].ravel()) == {7}
     assert len(calls) == 6
+
+
+def test_frames_come_at_a_pace():
+    """Work of 3 ms every 10 ms leaves a sleep of 7; a frame that took 24 ms is followed by a whole period."""
+    now, slept = [100.0], []
+
+    def sleep(seconds):
+        slept.append(round(1e3 * seconds, 6))
+        now[0] += seconds
+
+    wait = profiling.Pace(10.0, clock=lambda: now[0], sleep=sleep)
+    started = []
+    for work in (0.003, 0.003, 0.024, 0.001, 0.001):
+        wait()
+        started.append(round(1e3 * (now[0] - 100), 6))
+        now[0] += work
+    assert slept == [10, 7, 7, 10, 9]
+    assert started == [10, 20, 30, 64, 74]
+
+
+def test_paced_frames_really_pause(export):
+    """6 frames of two networks and the self check, 4 ms apart, take at least 2 x 3 x 3 x 4 ms; no pause is timed."""
+    paths = {"small": export(*SMALL), "smaller": export(*SMALLER)}
+    begin = time.perf_counter()
+    table = measure_latency(paths, rounds=2, frames_per_round=3, warmup_frames=1, pace_ms=4.0)
+    assert time.perf_counter() - begin >= 18 * 0.004
+    assert list(table.columns) == COLUMNS
+    assert table["latency_ms"].max() < 4.0
 
 
 # real files
@@ -364,6 +426,7 @@ def test_machine_says_what_matters():
         ({"frames_per_round": 0}, "at least 1 frame"),
         ({"warmup_frames": -1}, "not negative"),
         ({"evict_mb": -1}, "not negative"),
+        ({"pace_ms": -1}, "not negative"),
         ({"paths": {"self_check": "x.onnx"}}, "may be called 'self_check'"),
     ],
 )
@@ -374,8 +437,11 @@ def test_wrong_protocols_are_refused(export, change, complaint):
 
 @pytest.mark.parametrize(
     "measure",
-    [lambda path: measure_latency({"net": path}), layer_shares, count_macs, parameter_count, memory_mb],
-    ids=["measure_latency", "layer_shares", "count_macs", "parameter_count", "memory_mb"],
+    [
+        lambda path: measure_latency({"net": path}),
+        *(layer_shares, count_macs, parameter_count, memory_mb, process_memory, weight_bytes),
+    ],
+    ids=lambda measure: measure.__name__.replace("<lambda>", "measure_latency"),
 )
 def test_missing_files_are_told(measure, tmp_path):
     with pytest.raises(MisuseError, match="no ONNX file"):
