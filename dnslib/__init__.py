@@ -24,7 +24,7 @@ _NAMES = {
 }
 _MODULES = (
     "benchmark", "claims", "data", "denoiser", "deployment", "display", "enhancing", "errors", "experiments", "export",
-    "gru", "machine", "model", "paper", "paths", "plots", "profiling", "progress", "pruning", "quality", "settings",
+    "gru", "limits", "machine", "model", "paper", "paths", "plots", "profiling", "progress", "pruning", "quality", "settings",
     "stft", "study", "training",
 )  # fmt: skip
 

@@ -1,0 +1,225 @@
+"""What this machine could do at best with one thread, and how close a network comes to it.
+
+Two things bound the latency of a frame from below: every weight has to reach the core once, from memory or from a
+cache, and every multiply-accumulate has to be computed. Bandwidth and peak are measured here, by programs that do
+nothing else: summing an array, and a dense product of square matrices (ONNX Runtime's own kernels, one thread). The
+bounds leave out states, activations and everything element-wise, so no network reaches them.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from dnslib.errors import MisuseError
+from dnslib.export import onnxruntime, session_options
+from dnslib.export.graph import IR_VERSION, OPSET
+from dnslib.machine import last_level_cache_mb
+from dnslib.profiling import macs_by_operator, weight_bytes
+from dnslib.progress import track
+
+REPEATS = 20
+SUMMED_BYTES = 64e6  # at least, in one timing: a small array is summed several times
+MEMORY_CACHES, LEAST_MEMORY_MB = 8, 256  # the large array: so many last-level caches, and no less
+CACHE_SHARE = 0.25  # of the last-level cache that the small array takes: more than the caches below it hold
+SIZE = 768  # of the square matrices: 0.45 billion multiply-accumulates
+INT8_OPERATORS = {"MatMulNBits", "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat", "ConvInteger"} | {
+    "QLinearMatMul",
+    "QLinearConv",
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The best of one thread; NaN where it could not be measured."""
+
+    memory_gb_s: float  # read bandwidth, in 10^9 bytes
+    cache_gb_s: float  # the same from the last-level cache
+    float32_gmac_s: float  # 10^9 multiply-accumulates a second
+    int8_gmac_s: float
+    cache_mb: float  # size of the last-level cache, in 10^6 bytes
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Lower bounds of the latency of one frame, in ms."""
+
+    memory_ms: float  # all weights from memory
+    cache_ms: float  # as many as the last-level cache holds from there, the rest from memory
+    arithmetic_ms: float
+
+    @property
+    def warm_ms(self) -> float:
+        """The larger of what back-to-back frames cannot avoid."""
+        return max(self.cache_ms, self.arithmetic_ms)
+
+    @property
+    def cold_ms(self) -> float:
+        """The larger of what a frame with evicted caches cannot avoid."""
+        return max(self.memory_ms, self.arithmetic_ms)
+
+
+# --- measuring --------------------------------------------------------------------------------------------------------
+
+
+def measure(repeats: int = REPEATS, memory_mb: float | None = None, cache_mb: float | None = None, size: int = SIZE):
+    """One row a limit: ``limit``, ``unit``, ``best``, ``median``, ``worst`` of the repeats, ``repeats``, ``how``.
+
+    The best repeat is the limit, for whatever disturbs a repeat makes it slower; the other two tell how much was
+    disturbed. Limits take turns, so that a slow spell meets all of them. ``memory_mb`` and ``cache_mb`` are the sizes
+    of the arrays, by default chosen from that of the last-level cache; ``size`` is that of the matrices.
+    """
+    import pandas as pd
+
+    if repeats < 1 or size < 1 or any(mb is not None and not mb > 0 for mb in (memory_mb, cache_mb)):
+        raise MisuseError("Limits need at least one repeat, and arrays and matrices that are not empty.")
+    last_level = last_level_cache_mb()
+    memory_mb = memory_mb or max(LEAST_MEMORY_MB, MEMORY_CACHES * last_level)
+    cache_mb = cache_mb or CACHE_SHARE * last_level
+    trials = {
+        "memory_gb_s": (_reader(memory_mb), f"sum of {memory_mb:.0f} MB of float32"),
+        "cache_gb_s": (_reader(cache_mb), f"sum of {cache_mb:.1f} MB of float32, again and again"),
+        "float32_gmac_s": (_multiplier(size, np.float32), f"MatMul of {size} x {size}"),
+        "int8_gmac_s": (_multiplier(size, np.int8), f"MatMulInteger of {size} x {size}, uint8 by int8"),
+    }
+    rates = {name: np.full(repeats, np.nan) for name in trials}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for repeat in track(range(repeats), description="limits of the machine"):
+            for name, (trial, _) in trials.items():
+                rates[name][repeat] = trial()
+    finally:
+        torch.set_num_threads(threads)
+    rows = [
+        (name, _unit(name), rate.max(), np.median(rate), rate.min(), repeats, trials[name][1])
+        for name, rate in rates.items()
+    ]
+    rows.append(("cache_mb", "MB", *[last_level] * 3, 1, "size of the last-level cache, as the system tells"))
+    return pd.DataFrame(rows, columns=["limit", "unit", "best", "median", "worst", "repeats", "how"])
+
+
+def best_of(table) -> Limits:
+    """The limits in a table of `measure`."""
+    return Limits(**table.set_index("limit")["best"].astype(float))
+
+
+def _unit(name: str) -> str:
+    return "GB/s" if name.endswith("gb_s") else "GMAC/s"
+
+
+def _reader(megabytes: float) -> Callable[[], float]:
+    """Function that sums an array of so many MB and returns the 10^9 bytes read in a second."""
+    array = torch.ones(max(1, round(megabytes * 1e6 / 4)))
+    passes = max(1, round(SUMMED_BYTES / (4 * len(array))))
+
+    def trial() -> float:
+        start = time.perf_counter()
+        for _ in range(passes):
+            array.sum()
+        return passes * 4 * len(array) / (time.perf_counter() - start) / 1e9
+
+    return trial
+
+
+def _multiplier(size: int, kind: type) -> Callable[[], float]:
+    """Function that multiplies square matrices and returns the 10^9 multiply-accumulates done in a second.
+
+    The right matrix is a constant of the graph, as weights are, so that the runtime may pack it beforehand. NaN where
+    this runtime has no such product.
+    """
+    rng = np.random.default_rng(0)
+    if kind is np.int8:
+        operator, x, out = "MatMulInteger", rng.integers(0, 128, (size, size), np.uint8), TensorProto.INT32
+        weight = rng.integers(-64, 64, (size, size), np.int8)
+    else:
+        operator, out = "MatMul", TensorProto.FLOAT
+        x, weight = (rng.standard_normal((size, size)).astype(np.float32) for _ in range(2))
+    graph = helper.make_graph(
+        [helper.make_node(operator, ["x", "weight"], ["y"])],
+        "product",
+        [helper.make_tensor_value_info("x", helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)],
+        [helper.make_tensor_value_info("y", out, x.shape)],
+        [numpy_helper.from_array(weight, "weight")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    try:
+        session = onnxruntime().InferenceSession(
+            model.SerializeToString(), session_options(), providers=["CPUExecutionProvider"]
+        )
+        session.run(None, {"x": x})
+    except Exception:  # the runtime's exceptions share no base class
+        return lambda: float("nan")
+
+    def trial() -> float:
+        start = time.perf_counter()
+        session.run(None, {"x": x})
+        return size**3 / (time.perf_counter() - start) / 1e9
+
+    return trial
+
+
+# --- bounds -----------------------------------------------------------------------------------------------------------
+
+
+def bound_ms(weight_bytes: float, macs: float, limits: Limits, int8_macs: float = 0) -> Bounds:
+    """Lower bounds of the latency of a frame that reads these bytes of weights once and computes these products.
+
+    ``macs`` are multiply-accumulates in float32, ``int8_macs`` those in int8 (at the speed of float32 where the peak of
+    int8 is not known). Back to back, a cache of C bytes can hold at best C of the weights from one frame to the next.
+
+    >>> machine = Limits(memory_gb_s=10, cache_gb_s=50, float32_gmac_s=40, int8_gmac_s=160, cache_mb=20)
+    >>> bound_ms(30e6, 16e6, machine)  # 30 MB: 20 of them from the cache in 0.4 ms, 10 from memory in 1 ms
+    Bounds(memory_ms=3.0, cache_ms=1.4, arithmetic_ms=0.4)
+    """
+    cached = min(weight_bytes, limits.cache_mb * 1e6)
+    in_int8 = limits.int8_gmac_s if limits.int8_gmac_s == limits.int8_gmac_s else limits.float32_gmac_s
+    return Bounds(
+        weight_bytes / limits.memory_gb_s / 1e6,
+        cached / limits.cache_gb_s / 1e6 + (weight_bytes - cached) / limits.memory_gb_s / 1e6,
+        macs / limits.float32_gmac_s / 1e6 + int8_macs / in_int8 / 1e6,
+    )
+
+
+def bounds_of(path: str | os.PathLike, limits: Limits) -> Bounds:
+    """`bound_ms` of a streaming file."""
+    macs = macs_by_operator(path)
+    in_int8 = sum(count for operator, count in macs.items() if operator in INT8_OPERATORS)
+    return bound_ms(weight_bytes(path), sum(macs.values()) - in_int8, limits, in_int8)
+
+
+def closeness(files: Mapping[str, str | os.PathLike], latency, limits: Limits):
+    """How close each graph comes to the machine: one row a model of ``latency``, the table of `measure_latency`.
+
+    Columns: ``model``, ``weight_mb``, ``macs_per_frame``, the three bounds ``memory_bound_ms``, ``cache_bound_ms``,
+    ``arithmetic_bound_ms``, ``bound_by`` (which of them is the higher, back to back), and ``latency_per_bound``: the
+    latency as a multiple of that bound, 1 at best; ``cold_latency_per_bound`` with all weights from memory, where the
+    table has ``cold_latency_ms``. Models without a file are left out.
+    """
+    import pandas as pd
+
+    rows = []
+    for row in latency.to_dict(orient="records"):
+        if row["model"] not in files:
+            continue
+        path = files[row["model"]]
+        bounds = bounds_of(path, limits)
+        reading = "memory and cache" if weight_bytes(path) > limits.cache_mb * 1e6 else "cache"
+        about = {
+            "model": row["model"],
+            "weight_mb": weight_bytes(path) / 1e6,
+            "macs_per_frame": sum(macs_by_operator(path).values()),
+            "memory_bound_ms": bounds.memory_ms,
+            "cache_bound_ms": bounds.cache_ms,
+            "arithmetic_bound_ms": bounds.arithmetic_ms,
+            "bound_by": reading if bounds.cache_ms >= bounds.arithmetic_ms else "arithmetic",
+            "latency_per_bound": row["latency_ms"] / bounds.warm_ms,
+        }
+        if "cold_latency_ms" in row:
+            about["cold_latency_per_bound"] = row["cold_latency_ms"] / bounds.cold_ms
+        rows.append(about)
+    return pd.DataFrame(rows)

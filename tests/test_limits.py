@@ -1,0 +1,153 @@
+import math
+
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+import torch
+
+from dnslib import limits
+from dnslib.errors import MisuseError
+from dnslib.export import export_streaming
+from dnslib.limits import Limits, best_of, bound_ms, bounds_of, closeness, measure
+from dnslib.model import Cruse
+from dnslib.profiling import count_macs
+
+MACHINE = Limits(memory_gb_s=10, cache_gb_s=50, float32_gmac_s=40, int8_gmac_s=160, cache_mb=20)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """One network in float32 and in int8."""
+    torch.manual_seed(0)
+    model, folder = Cruse((8, 16, 64), groups=2), tmp_path_factory.mktemp("limits")
+    return {form: export_streaming(model, folder / f"{form}.onnx", form) for form in ("plain", "exact", "int8")}
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return measure(repeats=3, memory_mb=64, cache_mb=2, size=128)
+
+
+# bounds, by hand
+
+
+def test_weights_that_the_cache_holds():
+    """10 MB at 10 GB/s are 1 ms, at 50 GB/s 0.2 ms; 8 million products at 40 billion a second are 0.2 ms."""
+    bounds = bound_ms(10e6, 8e6, MACHINE)
+    assert (bounds.memory_ms, bounds.cache_ms, bounds.arithmetic_ms) == pytest.approx((1.0, 0.2, 0.2))
+
+
+def test_weights_that_do_not_fit_into_the_cache_come_from_memory_in_part():
+    assert bound_ms(60e6, 0, MACHINE).cache_ms == pytest.approx(20 / 50 + 40 / 10)
+    assert bound_ms(60e6, 0, MACHINE).memory_ms == pytest.approx(6)
+
+
+def test_the_higher_bound_counts():
+    reading, computing = bound_ms(10e6, 1e6, MACHINE), bound_ms(1e6, 80e6, MACHINE)
+    assert (reading.warm_ms, reading.cold_ms) == pytest.approx((0.2, 1.0))
+    assert (computing.warm_ms, computing.cold_ms) == pytest.approx((2.0, 2.0))
+
+
+def test_products_in_int8_have_their_own_peak():
+    assert bound_ms(0, 40e6, MACHINE, int8_macs=160e6).arithmetic_ms == pytest.approx(1 + 1)
+    unknown = Limits(10, 50, 40, float("nan"), 20)
+    assert bound_ms(0, 0, unknown, int8_macs=160e6).arithmetic_ms == pytest.approx(4)  # no faster than float32, then
+
+
+# bounds of files
+
+
+def test_bounds_of_files(files):
+    """All in float32 but for int8, which reads a quarter of the bytes and computes the large products four times as
+    fast."""
+    plain, exact, int8 = (bounds_of(files[form], MACHINE) for form in ("plain", "exact", "int8"))
+    parameters = sum(p.numel() for p in Cruse((8, 16, 64), groups=2).parameters())
+    assert plain.memory_ms == pytest.approx(4 * parameters / 10e9 * 1e3, rel=1e-2)
+    assert plain.arithmetic_ms == pytest.approx(count_macs(files["plain"]) / 40e9 * 1e3)
+    assert exact.arithmetic_ms == pytest.approx(count_macs(files["exact"]) / 40e9 * 1e3)
+    assert int8.memory_ms < 0.35 * exact.memory_ms
+    assert exact.arithmetic_ms / 4 < int8.arithmetic_ms < 0.4 * exact.arithmetic_ms
+
+
+def test_how_close_a_graph_comes(files):
+    bounds = bounds_of(files["plain"], MACHINE)
+    latency = pd.DataFrame(
+        {
+            "model": ["plain", "self_check"],
+            "latency_ms": [3 * max(bounds.cache_ms, bounds.arithmetic_ms)] * 2,
+            "cold_latency_ms": [2 * max(bounds.memory_ms, bounds.arithmetic_ms)] * 2,
+        }
+    )
+    (row,) = closeness(files, latency, MACHINE).to_dict(orient="records")
+    assert row["model"] == "plain"
+    assert (row["latency_per_bound"], row["cold_latency_per_bound"]) == pytest.approx((3, 2))
+    assert row["macs_per_frame"] == count_macs(files["plain"])
+    slow_products, fast_products = (Limits(10, 50, peak, peak, 20) for peak in (0.01, 1e6))
+    assert closeness(files, latency, slow_products)["bound_by"].item() == "arithmetic"
+    assert closeness(files, latency, fast_products)["bound_by"].item() == "cache"
+    no_cache = Limits(10, 50, 1e6, 1e6, 0.01)
+    assert closeness(files, latency[["model", "latency_ms"]], no_cache)["bound_by"].item() == "memory and cache"
+
+
+# measuring
+
+
+def test_every_limit_is_measured(measured):
+    assert list(measured["limit"]) == ["memory_gb_s", "cache_gb_s", "float32_gmac_s", "int8_gmac_s", "cache_mb"]
+    known = measured.dropna()
+    assert (known["worst"] > 0).all()
+    assert (known["worst"] <= known["median"]).all()
+    assert (known["median"] <= known["best"]).all()
+    found = best_of(measured)
+    assert found.memory_gb_s == measured.set_index("limit").loc["memory_gb_s", "best"]
+    assert found.cache_mb > 0
+
+
+def test_a_rate_is_work_by_time(monkeypatch):
+    """On a clock of which every look is half a second later than the last one."""
+    now = iter(np.arange(0, 1000, 0.5))
+    monkeypatch.setattr(limits.time, "perf_counter", lambda: next(now))
+    assert limits._reader(100)() == pytest.approx(0.1 / 0.5)
+    assert limits._reader(1)() == pytest.approx(64 * 1e-3 / 0.5)  # 64 passes over one MB
+    assert limits._multiplier(50, np.float32)() == pytest.approx(50**3 / 0.5 / 1e9)
+
+
+def test_threads_are_given_back():
+    torch.set_num_threads(2)
+    try:
+        measure(repeats=1, memory_mb=1, cache_mb=1, size=8)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_a_product_that_the_runtime_does_not_have_is_nan(monkeypatch):
+    def refuse(*arguments, **options):
+        raise RuntimeError("NOT_IMPLEMENTED")
+
+    monkeypatch.setattr(limits.onnxruntime(), "InferenceSession", refuse)
+    assert math.isnan(limits._multiplier(8, np.int8)())
+
+
+def test_the_products_are_right(monkeypatch):
+    """What is timed is the product of the two matrices, in the type that it says."""
+    models = []
+    session = limits.onnxruntime().InferenceSession
+    monkeypatch.setattr(
+        limits.onnxruntime(), "InferenceSession", lambda data, *a, **k: models.append(data) or session(data, *a, **k)
+    )
+    for kind in (np.float32, np.int8):
+        limits._multiplier(16, kind)
+        graph = onnx.load_from_string(models[-1]).graph
+        (weight,) = map(onnx.numpy_helper.to_array, graph.initializer)
+        assert (weight.shape, weight.dtype) == ((16, 16), np.dtype(kind))
+        x = np.eye(16, dtype=np.uint8 if kind is np.int8 else np.float32)
+        (y,) = session(models[-1], providers=["CPUExecutionProvider"]).run(None, {"x": x})
+        np.testing.assert_allclose(y, weight, rtol=1e-6)
+
+
+@pytest.mark.parametrize("change", [{"repeats": 0}, {"size": 0}, {"memory_mb": 0}, {"cache_mb": -1.0}])
+def test_misuse(change):
+    with pytest.raises(MisuseError, match="not empty"):
+        measure(**change)
