@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
+from scipy import stats
 from torch import nn
 from torch.nn import functional
 
@@ -20,7 +22,7 @@ from dnslib.loss import compressed_spectral_loss
 from dnslib.model import KERNEL, LEAKY_SLOPE, STRIDE, Cruse, apply_gain
 from dnslib.training import GRADIENT_CLIP, Batches, Recipe, learning_rate_at, train
 
-LOOPS = ("plain", "study")
+LOOPS, MIXING = ("plain", "study"), "mixing"
 
 
 class PlainCruse(nn.Module):
@@ -92,7 +94,8 @@ def compare(
 
     ``batches(seed)`` gives the training batches. Both loops start from the same weights and see the same batches; which
     goes first alternates. ``seconds`` is the time of the whole loop over its steps, mixing included; a further "loop"
-    named mixing holds the time to mix a batch, alone on all cores (its loss is NaN).
+    named mixing holds the time to mix a batch on one thread, which `dnslib.training` does beside the step before (its
+    loss is NaN).
     """
     rows: list[dict] = []
     for turn, seed in enumerate(seeds):
@@ -106,12 +109,47 @@ def compare(
                 {"seed": seed, "loop": loop, "step": step, "loss": loss, "seconds": seconds}
                 for step, loss in enumerate(losses)
             ]
-        started = clock()
-        for step in range(recipe.steps):
-            batches(seed).batch(step)
-        seconds = (clock() - started) / recipe.steps
-        rows.append({"seed": seed, "loop": "mixing", "step": 0, "loss": float("nan"), "seconds": seconds})
+        seconds = _seconds_to_mix(batches(seed), recipe.steps, clock)
+        rows.append({"seed": seed, "loop": MIXING, "step": 0, "loss": float("nan"), "seconds": seconds})
     return pd.DataFrame(rows)
+
+
+def summarise(table: pd.DataFrame, audio_seconds: float) -> pd.DataFrame:
+    """One row a loop of `compare`: ``seconds`` a step, ``audio_seconds_per_second``, ``speedup`` over the plain loop.
+
+    ``audio_seconds`` is the length of a batch. Speedups are geometric means over the seeds, paired by seed, with
+    ``speedup_ci_low`` and ``speedup_ci_high`` from Student's t on their logarithms: seeds are few (two at least).
+    """
+    seconds = table.groupby(["loop", "seed"])["seconds"].first().unstack("loop")[[*LOOPS, MIXING]]
+    rows = []
+    for loop, times in seconds.items():
+        logarithms = np.log(seconds["plain"] / times)
+        low, high = _confidence(logarithms)
+        rows.append(
+            {"loop": loop, "seeds": len(times), "seconds": times.mean(),
+             "audio_seconds_per_second": audio_seconds / times.mean(), "speedup": np.exp(logarithms.mean()),
+             "speedup_ci_low": np.exp(low), "speedup_ci_high": np.exp(high)}
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _confidence(values: pd.Series) -> tuple[float, float]:
+    """95 % interval of the mean; the mean itself where nothing varies."""
+    if values.std() == 0:
+        return values.mean(), values.mean()
+    return stats.t.interval(0.95, len(values) - 1, loc=values.mean(), scale=stats.sem(values))
+
+
+def _seconds_to_mix(batches: Batches, steps: int, clock: Callable[[], float]) -> float:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        started = clock()
+        for step in range(steps):
+            batches.batch(step)
+        return (clock() - started) / steps
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _run(loop: str, model: Cruse, batches: Batches, recipe: Recipe) -> list[float]:

@@ -2,11 +2,14 @@
 
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from dnslib.model import Cruse
-from dnslib.plain_training import LOOPS, PlainCruse, compare
+from dnslib.plain_training import LOOPS, PlainCruse, compare, summarise
 from dnslib.training import Recipe
 
 
@@ -65,3 +68,23 @@ def test_seconds_are_those_of_the_clock_per_step_and_the_first_loop_alternates()
     assert set(table["seconds"]) == {2.0}
     order = table[table["step"] == 0][["seed", "loop"]].to_records(index=False).tolist()
     assert order == [(5, "plain"), (5, "study"), (5, "mixing"), (6, "study"), (6, "plain"), (6, "mixing")]
+
+
+def test_the_summary_of_made_up_times():
+    """Plain 8 s and 2 s, ours 2 s and 1 s: speedups 4 and 2, geometric mean √8, and one degree of freedom."""
+    times = {"plain": (8.0, 2.0), "study": (2.0, 1.0), "mixing": (0.5, 0.5)}
+    table = pd.DataFrame(
+        [
+            {"seed": seed, "loop": loop, "step": step, "loss": 1.0, "seconds": times[loop][seed]}
+            for seed in (0, 1)
+            for loop in times
+            for step in range(2)
+        ]
+    )
+    summary = summarise(table, audio_seconds=32.0).set_index("loop")
+    assert summary.loc["study", "seconds"] == 1.5
+    assert summary.loc["plain", "audio_seconds_per_second"] == pytest.approx(32 / 5)
+    assert summary.loc["study", "speedup"] == pytest.approx(math.sqrt(8))
+    half = stats.t.ppf(0.975, 1) * np.std(np.log([4, 2]), ddof=1) / math.sqrt(2)
+    assert summary.loc["study", "speedup_ci_high"] == pytest.approx(math.sqrt(8) * math.exp(half))
+    assert summary.loc["plain", ["speedup", "speedup_ci_low", "speedup_ci_high"]].tolist() == [1, 1, 1]
