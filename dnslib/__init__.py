@@ -24,8 +24,8 @@ _NAMES = {
 }
 _MODULES = (
     "benchmark", "claims", "data", "denoiser", "deployment", "display", "enhancing", "errors", "experiments", "export",
-    "gru", "limits", "machine", "model", "paper", "paths", "plots", "profiling", "progress", "pruning", "quality", "settings",
-    "stft", "study", "training",
+    "gru", "limits", "machine", "model", "paper", "paths", "plots", "profiling", "progress", "pruning", "quality",
+    "regrouping", "search", "settings", "stft", "study", "training",
 )  # fmt: skip
 
 __all__ = [*_NAMES, *_MODULES]

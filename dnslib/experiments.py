@@ -13,8 +13,8 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
-from functools import cache, cached_property
+from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -23,18 +23,23 @@ import torch
 from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 
-from dnslib import data, export, paper, profiling, quality
+from dnslib import data, export, paper, profiling, quality, regrouping
 from dnslib.errors import MisuseError
 from dnslib.machine import last_level_cache_mb
 from dnslib.model import Cruse, enhance_many, load_weights, parameter_count
 from dnslib.paths import remove, resolve, write_atomically
 from dnslib.progress import track
-from dnslib.pruning import prune, sparsify, sparsity
+from dnslib.pruning import sparsify, sparsity
+from dnslib.regrouping import shrink
 from dnslib.settings import Settings
+from dnslib.stft import istft, log_power, stft
 from dnslib.training import CHECKPOINT, Recipe, train, validate
 
 TEST_SEED = 2021  # of the test clips; every seed of the networks is scored on the same clips
 NOISY = "noisy"
+PLAIN = "plain"  # the form of `export.FORMS` that is the reference
+FRAME_MS = 10.0
+PACED_FRAMES = 10  # frames in a paced round, each takes 10 ms
 COLD_FRAMES_SHARE = 10  # one frame in ten is timed with evicted caches too: filling them takes longer than a frame
 HISTORY = ("step", "loss", "learning_rate", "gradient_norm")  # columns; no row for a network that took no step
 _CODE = (  # what the data hold is in their own digest
@@ -63,6 +68,8 @@ class Run:
     def key(self) -> str:
         """Twelve hexadecimal digits of the record and the code that trains it."""
         text = json.dumps(asdict(self), sort_keys=True) + code_digest()
+        if self.start and self.groups != self.start.groups:
+            text += source_digest(regrouping)  # decides the weights of such runs only
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
@@ -70,7 +77,8 @@ class Run:
         """A folder name that a person recognises: configuration, what was done, hash."""
         sparse = f"-sparse{self.sparsity:g}" if self.sparsity else ""
         tuned = "-tuned" if self.start and self.steps else "-pruned" if self.start else ""
-        return f"{configuration_name(self.widths)}{sparse}{tuned}-seed{self.seed}-{self.key}"
+        groups = f"-{self.groups}groups" if self.groups != Run.groups else ""
+        return f"{configuration_name(self.widths)}{groups}{sparse}{tuned}-seed{self.seed}-{self.key}"
 
 
 def configuration_name(widths: tuple[int, ...]) -> str:
@@ -125,6 +133,10 @@ class Laboratory:
     def network(self, name: str, seed: int | None = None) -> Run:
         """What Figure 1 shows under a name: the baselines from scratch, the others pruned and fine-tuned."""
         return self.fine_tuned(name, seed) if name in paper.PRUNED else self.baseline(name, seed)
+
+    def slimmed(self, widths: tuple[int, ...], groups: int, steps: int, seed: int | None = None) -> Run:
+        """CRUSE32 pruned to any widths and number of GRUs (`regrouping.shrink`), and trained on for ``steps``."""
+        return replace(self._trained(widths, seed, steps, self.baseline(seed=seed)), groups=groups)
 
     def _trained(self, widths, seed, steps, start=None, learning_rate=None, sparsity=0.0) -> Run:
         s = self.settings
@@ -201,7 +213,7 @@ class Laboratory:
             torch.manual_seed(run.seed)
             model = Cruse(run.widths, run.groups)
         else:
-            model = prune(self.load(run.start), run.widths)
+            model = shrink(self.load(run.start), run.widths, run.groups)
         return sparsify(model, run.sparsity) if run.sparsity else model
 
     def _summary(self, run: Run, model: Cruse, seconds: float) -> dict:
@@ -230,16 +242,25 @@ class Laboratory:
 
     # --- quality ----------------------------------------------------------------------------------------------------
 
-    def scores(self, run: Run, recordings: bool = False) -> pd.DataFrame:
+    def scores(
+        self, run: Run, recordings: bool = False, form: str = PLAIN, first_clips: int | None = None
+    ) -> pd.DataFrame:
         """DNSMOS P.835 and SI-SDR of every test clip through a run's network, one row a clip; scored once.
 
-        With ``recordings``, of the clips without reference in ``settings.recordings`` instead.
+        With ``recordings``, of the clips without reference in ``settings.recordings`` instead; with another ``form``,
+        through the streaming file of that form; with ``first_clips``, of so many clips only.
         """
-        return self._scores(self.train(run), lambda clips: self.enhanced(run, clips), describe(run), recordings)
+        kind = "" if form == PLAIN else f"-{form}-{source_digest(export)}"
+        description = describe(run) + ("" if form == PLAIN else f", {form}")
+        enhanced = partial(self.enhanced, run, form=form)
+        return self._scores(self.train(run), enhanced, description, recordings, kind, first_clips)
 
-    def enhanced(self, run: Run, clips: Iterable[data.Clip]) -> list[np.ndarray]:
-        """Clips through a run's network, each (samples,)."""
-        return enhance_many(self.load(run), [clip.noisy for clip in clips])
+    def enhanced(self, run: Run, clips: Iterable[data.Clip], form: str = PLAIN) -> list[np.ndarray]:
+        """Clips through a run's network, each (samples,); ``plain`` is the network itself, in PyTorch."""
+        if form == PLAIN:
+            return enhance_many(self.load(run), [clip.noisy for clip in clips])
+        path = self.streaming_file(run, form)
+        return [enhance_streaming(path, clip.noisy) for clip in track(clips, description=f"enhancing, {form}")]
 
     def noisy_scores(self, recordings: bool = False) -> pd.DataFrame:
         """The scores of the clips as they are."""
@@ -250,10 +271,16 @@ class Laboratory:
         return self._scores(self.outputs / "runs" / "clean", lambda clips: [c.clean for c in clips], "clean", False)
 
     def _scores(
-        self, folder: Path, process: Callable[[list[data.Clip]], list[np.ndarray]], description: str, recordings: bool
+        self,
+        folder: Path,
+        process: Callable[[list[data.Clip]], list[np.ndarray]],
+        description: str,
+        recordings: bool,
+        kind: str = "",
+        first_clips: int | None = None,
     ) -> pd.DataFrame:
-        clips = self.recordings if recordings else self.clips
-        path = folder / f"scores-{digest_of_clips(clips)}.csv"
+        clips = (self.recordings if recordings else self.clips)[:first_clips]
+        path = folder / f"scores-{digest_of_clips(clips)}{kind}.csv"
         if not path.exists():
             write_csv(path, quality.score_clips(process(clips), clips, description=f"scoring {description}"))
         return pd.read_csv(path, dtype={"clip": str})
@@ -282,27 +309,32 @@ class Laboratory:
 
     # --- speed ------------------------------------------------------------------------------------------------------
 
-    def streaming_file(self, run: Run) -> Path:
-        """The streaming ONNX file of a run's network, written once."""
-        path = self.train(run) / f"streaming-{source_digest(export)}.onnx"
-        return path if path.exists() else export.export_streaming(self.load(run), path)
+    def streaming_file(self, run: Run, form: str = PLAIN) -> Path:
+        """The streaming ONNX file of a run's network in one of `export.FORMS`, written once."""
+        kind = "" if form == PLAIN else f"-{form}"
+        path = self.train(run) / f"streaming-{source_digest(export)}{kind}.onnx"
+        return path if path.exists() else export.export_streaming(self.load(run), path, form)
 
-    def latency(self, runs: Mapping[str, Run]) -> pd.DataFrame:
-        """`profiling.measure_latency` of several runs in one interleaved measurement; measured once, then read.
+    def latency(self, models: Mapping[str, Run | tuple[Run, str]], paced_rounds: int = 0) -> pd.DataFrame:
+        """`profiling.measure_latency` of several networks in one interleaved measurement; measured once, then read.
 
-        Measured back to back, and a second time with the caches filled with other data before every frame: the
-        columns that begin with ``cold_``. A network that the last-level cache holds gains from the first, one that
-        runs once in 10 ms beside other programs lives nearer to the second.
+        A model is a run, in plain form, or a run and a form; the first one is the reference of the speedups. Measured
+        back to back, and a second time with the caches filled with other data before every frame: the columns that
+        begin with ``cold_``. A network that the last-level cache holds gains from the first, one that runs once in
+        10 ms beside other programs lives nearer to the second. With ``paced_rounds``, a third time, in so many rounds,
+        one frame each 10 ms and nothing in between: ``paced_``.
         """
-        files = {name: self.streaming_file(run) for name, run in runs.items()}
+        pairs = {name: model if isinstance(model, tuple) else (model, PLAIN) for name, model in models.items()}
+        files = {name: self.streaming_file(*pair) for name, pair in pairs.items()}
         s = self.settings
         protocol = {"rounds": s.latency_rounds, "frames_per_round": s.frames_per_round, "seed": s.seed}
         about = {name: str(path.relative_to(self.outputs)) for name, path in files.items()}
         about |= {"protocol": protocol, "code": source_digest(profiling), "cpu": profiling.machine()["cpu"]}
+        about |= {"paced_rounds": paced_rounds} if paced_rounds else {}
         key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
         path = self.outputs / "latency" / f"{key}.csv"
         if not path.exists():
-            write_csv(path, measure_warm_and_cold(files, protocol))
+            write_csv(path, measure_everywhere(files, protocol, paced_rounds))
         return pd.read_csv(path)
 
     # --- results ----------------------------------------------------------------------------------------------------
@@ -330,16 +362,32 @@ def digest_of_clips(clips: Iterable[data.Clip]) -> str:
     return digest.hexdigest()[:12]
 
 
-def measure_warm_and_cold(files: Mapping[str, Path], protocol: Mapping[str, int]) -> pd.DataFrame:
-    """The latency table back to back, joined by ``cold_…`` columns: the same with evicted caches, on fewer frames."""
-    warm = profiling.measure_latency(files, **protocol)
+def enhance_streaming(path: Path, noisy: np.ndarray) -> np.ndarray:
+    """`dnslib.enhance` with the gains of a streaming file: a waveform (samples,) frame by frame."""
+    spectrum = stft(torch.from_numpy(np.ascontiguousarray(noisy, dtype=np.float32)))
+    gain = torch.from_numpy(export.run_streaming(path, log_power(spectrum).numpy()))
+    return istft(spectrum * gain, len(noisy)).numpy()
+
+
+def measure_everywhere(files: Mapping[str, Path], protocol: Mapping[str, int], paced_rounds: int = 0) -> pd.DataFrame:
+    """The latency table back to back, joined by ``cold_…`` columns: the same with evicted caches, on fewer frames; and
+    by ``paced_…`` columns where there are such rounds."""
+    table = profiling.measure_latency(files, **protocol)
     frames = max(1, protocol["frames_per_round"] // COLD_FRAMES_SHARE)
     evict_mb = 2 * last_level_cache_mb()
-    cold = profiling.measure_latency(
-        files, **{**protocol, "frames_per_round": frames}, warmup_frames=frames, evict_mb=evict_mb
-    )
-    renamed = cold.drop(columns=["rounds"]).rename(columns=lambda name: name if name == "model" else f"cold_{name}")
-    return warm.merge(renamed, on="model", validate="1:1").assign(cold_evicted_mb=evict_mb)
+    fewer = {**protocol, "frames_per_round": frames, "warmup_frames": frames}
+    cold = profiling.measure_latency(files, **fewer, evict_mb=evict_mb)
+    table = join_prefixed(table, cold, "cold_").assign(cold_evicted_mb=evict_mb)
+    if paced_rounds:
+        paced = {**protocol, "rounds": paced_rounds, "frames_per_round": PACED_FRAMES, "warmup_frames": PACED_FRAMES}
+        table = join_prefixed(table, profiling.measure_latency(files, **paced, pace_ms=FRAME_MS), "paced_")
+    return table
+
+
+def join_prefixed(table: pd.DataFrame, other: pd.DataFrame, prefix: str) -> pd.DataFrame:
+    """The columns of another measurement of the same models beside those of a table."""
+    other = other.drop(columns=["rounds"]).rename(columns=lambda name: name if name == "model" else f"{prefix}{name}")
+    return table.merge(other, on="model", validate="1:1")
 
 
 def widths_of(name: str) -> tuple[int, ...]:
@@ -352,6 +400,7 @@ def widths_of(name: str) -> tuple[int, ...]:
 def describe(run: Run) -> str:
     """A run in a few words, for progress lines."""
     words = [configuration_name(run.widths)]
+    words += [f"in {run.groups} groups"] if run.groups != Run.groups else []
     words += [f"{run.sparsity:.0%} sparse"] if run.sparsity else []
     words += ["after pruning"] if run.start and run.steps and not run.sparsity else []
     return " ".join(words) + (f", seed {run.seed}" if run.seed else "")

@@ -16,7 +16,7 @@ LAYERS = [  # a module may import modules of earlier layers only: no sideways, n
     {"settings", "gru", "loss"},
     {"model", "claims"},
     {"pruning", "export"},
-    {"training", "quality", "data", "profiling"},
+    {"training", "quality", "data", "profiling", "regrouping"},
     {"deployment", "limits", "sparse_products", "plain_training", "cluster"},
     {"experiments", "denoiser", "benchmark"},
     {"study", "enhancing", "search", "soak"},
