@@ -42,6 +42,7 @@ OWN: dict[str, dict] = {
     "05_2_fine_tuning": {"configurations": ["P.500", "P.875"], "fractions": [0.5]},
     "05_3_sparsity": {},
     "06_conclusions": {},
+    "07_4_training": {"raced_configuration": "P.875", "race_seeds": 2, "race_steps": 2, "raced_crop_seconds": 1.0},
 }
 
 NOTEBOOKS = in_order(discover(FOLDER)) if list(FOLDER.glob("*.ipynb")) else []
