@@ -34,7 +34,7 @@ class Mixtures:
     asked: list[tuple[str, int]] = []  # noqa: RUF012 - cleared by the fixture
     hook = staticmethod(lambda step: None)
 
-    def __init__(self, split: str, seed: int, batch_size: int, crop_seconds: float):
+    def __init__(self, split: str, seed: int, batch_size: int, crop_seconds: float, device=None):
         self.split, self.seed, self.shape = split, seed, (batch_size, round(crop_seconds * 1600))  # a tenth as long
 
     def batch(self, step: int):
@@ -403,6 +403,33 @@ def test_a_network_is_scored_once(trained, scored):
     assert first["clip"].astype(int).tolist() == [0, 1, 2]
 
 
+def test_a_form_is_scored_once_and_apart_from_the_others(trained, scored):
+    """The exact form has the scores of the network itself, int8 nearly; a run's own scores stay as they are."""
+    run = trained.untrained("P.500")
+    plain = trained.scores(run)
+    exact, int8, again = (trained.scores(run, form=form) for form in ("exact", "int8", "int8"))
+    assert scored == [3, 3, 3]
+    pd.testing.assert_frame_equal(int8, again)
+    pd.testing.assert_frame_equal(plain, exact, rtol=1e-4)
+    assert len({path.name for path in trained.train(run).glob("scores-*")}) == 3
+
+
+def test_the_first_clips_only(trained, scored):
+    run = trained.untrained("CRUSE32")
+    some, again = trained.scores(run, first_clips=2), trained.scores(run, first_clips=2)
+    assert scored == [2]
+    pd.testing.assert_frame_equal(some, again)
+    pd.testing.assert_frame_equal(some, trained.scores(run).iloc[:2])
+
+
+@pytest.mark.parametrize("samples", [1600, 1601, 1])
+def test_a_waveform_through_a_streaming_file_is_that_of_the_network(trained, samples):
+    run = trained.untrained("P.500")
+    noisy = np.random.default_rng(0).normal(scale=0.1, size=samples).astype(np.float32)
+    streamed = experiments.enhance_streaming(trained.streaming_file(run, "exact"), noisy)
+    np.testing.assert_allclose(streamed, enhance(trained.load(run), noisy), atol=1e-5)
+
+
 def test_noisy_and_clean_clips_are_scored_once_too(lab, scored):
     for _ in range(2):
         noisy, clean = lab.noisy_scores(), lab.clean_scores()
@@ -454,7 +481,7 @@ def test_latency_is_measured_once_per_set_of_networks_warm_and_cold(lab, monkeyp
     """Back to back, and with twice the last-level cache evicted on a tenth of the frames, joined by model."""
     written, measured = [], []
 
-    def write(model, path):
+    def write(model, path, form):
         written.append(path.name)
         path.write_bytes(b"network")
         return path
@@ -481,6 +508,36 @@ def test_latency_is_measured_once_per_set_of_networks_warm_and_cold(lab, monkeyp
     lab.latency({"CRUSE32": runs["CRUSE32"]})
     Laboratory(settings(lab.outputs, latency_rounds=31)).latency(runs)
     assert (len(written), len(measured)) == (2, 6)
+
+
+def test_forms_are_measured_together_and_paced(lab, monkeypatch):
+    """Every pair has its file; the third measurement waits 10 ms between frames; other rounds are measured anew."""
+    measured = []
+
+    def measure(files, evict_mb=0.0, pace_ms=0.0, **protocol):
+        forms = {name: json.loads(form_of(path)) for name, path in files.items()}
+        measured.append((forms, evict_mb > 0, pace_ms, protocol["rounds"]))
+        return pd.DataFrame({"model": list(files), "latency_ms": 1 + pace_ms, "rounds": protocol["rounds"]})
+
+    def form_of(path):
+        facts = {prop.key: prop.value for prop in profiling.load(path).metadata_props}
+        return json.dumps([facts["form"], facts["widths"]])
+
+    monkeypatch.setattr(profiling, "measure_latency", measure)
+    run, small = lab.untrained("CRUSE32"), lab.untrained("P.500")
+    models = {"CRUSE32": run, "CRUSE32 int8": (run, "int8"), "P.500 exact": (small, "exact")}
+    first, again = lab.latency(models, paced_rounds=4), lab.latency(models, paced_rounds=4)
+    pd.testing.assert_frame_equal(first, again)
+    forms = {
+        "CRUSE32": ["plain", "[4, 4, 8, 8]"],
+        "CRUSE32 int8": ["int8", "[4, 4, 8, 8]"],
+        "P.500 exact": ["exact", "[4, 4, 4, 4]"],
+    }
+    assert measured == [(forms, False, 0, 30), (forms, True, 0, 30), (forms, False, 10, 4)]
+    assert first["paced_latency_ms"].tolist() == [11] * 3
+    lab.latency(models, paced_rounds=5)
+    assert not [column for column in lab.latency(models) if column.startswith("paced")]
+    assert len(measured) == 3 + 3 + 2
 
 
 def test_the_digest_of_a_package_covers_all_its_files(tmp_path):
