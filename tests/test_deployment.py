@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dnslib import deployment
-from dnslib.deployment import choose, chosen_because, compare_forms, deploy
+from dnslib.deployment import choose, chosen_because, compare_forms, deploy, gain_errors
 from dnslib.errors import MisuseError
 from dnslib.export import FORMS, export_streaming, run_streaming
 from dnslib.model import Cruse
@@ -68,6 +68,23 @@ def test_forms_are_compared_on_the_same_frames(model, frames, tmp_path):
     plain, int8 = (run_streaming(export_streaming(model, tmp_path / form, form), frames) for form in ("plain", "int8"))
     assert table.loc["int8", "gain_error_rms"] == pytest.approx(np.sqrt(np.mean((int8 - plain) ** 2)), rel=1e-3)
     assert table.loc["int8", "memory_mb"] < 0.5 * table.loc["plain", "memory_mb"]
+
+
+def test_the_choice_does_not_depend_on_the_reference_of_the_speedups():
+    """A third of every speedup, as if the reference were another network, gives the same choice."""
+    for changes in ({}, {"speedup": 2.1, "speedup_ci_low": 1.9}):
+        table = toy_table(**changes)
+        speedups = [column for column in table if column.startswith("speedup")]
+        assert choose(table.assign(**table[speedups] / 3), 0.02) == choose(table, 0.02)
+
+
+def test_errors_of_gains(model, frames, tmp_path):
+    """Two files of the same bytes do not differ; the largest difference is not below the root mean square."""
+    files = {form: export_streaming(model, tmp_path / form, form) for form in ("plain", "int8")}
+    errors = gain_errors({**files, "copy": files["plain"]}, frames)
+    assert list(errors.index) == ["plain", "int8", "copy"]
+    assert errors.loc[["plain", "copy"]].to_numpy().max() == 0
+    assert 0 < errors.loc["int8", "gain_error_rms"] < errors.loc["int8", "gain_error_max"] < 1
 
 
 @pytest.mark.parametrize("fastest", FORMS)
