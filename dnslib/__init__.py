@@ -17,6 +17,7 @@ _NAMES = {
     "Denoiser": "denoiser",
     "enhance": "model",
     "parameter_count": "model",
+    "pretrained": "published",
     "Settings": "settings",
     "MisuseError": "errors",
     "resolve": "paths",

@@ -15,7 +15,7 @@ LAYERS = [  # a module may import modules of earlier layers only: no sideways, n
     {"stft", "paper", "plots", "display", "progress", "paths"},
     {"settings", "gru", "loss"},
     {"model", "claims"},
-    {"pruning", "export"},
+    {"pruning", "export", "published"},
     {"training", "quality", "data", "profiling", "regrouping"},
     {"deployment", "limits", "sparse_products", "plain_training", "cluster"},
     {"experiments", "denoiser", "benchmark"},

@@ -1,0 +1,133 @@
+"""From a finished run to what the project shows: ``python -m dnslib.study.publish OUTPUTS``.
+
+Executed notebooks, results and Figure 1 go to ``notebooks/published/``; weights (float16) to ``dnslib/weights/``. Sound
+is taken out, as recordings are not part of the project, and so is what only names the machine: folders and the
+kernel's release.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+
+from dnslib import plots
+from dnslib.errors import MisuseError
+from dnslib.experiments import Laboratory
+from dnslib.paths import PROJECT, remove, resolve, write_atomically
+from dnslib.published import WEIGHTS
+from dnslib.settings import Settings
+
+TARGET = PROJECT / "notebooks" / "published"
+NAMES = ("CRUSE32", "P.500", "P.750", "P.875")  # the configurations whose weights are published
+SOUND = re.compile(r"<audio|data:audio/")
+LEFT_OUT = "A player stood here: recordings are not part of the project."
+KERNEL_RELEASE = re.compile(r"(Linux[ -])\d[\w.+-]*")
+
+
+def publish(outputs: Path, target: Path = TARGET) -> list[Path]:
+    """Copy the executed notebooks and the results of a finished run, cleaned; returns what was written.
+
+    Raises MisuseError where there is no finished run.
+    """
+    provenance = outputs / "results" / "provenance.json"
+    if not provenance.is_file():
+        raise MisuseError(f"There is no finished run in {outputs}: no results/provenance.json.")
+    settings = json.loads(provenance.read_text(encoding="utf-8"))["settings"]
+    hidden = folders(settings)
+    written = []
+    for path in sorted(outputs.glob("*.ipynb")):
+        if not path.name.endswith(".failed.ipynb"):
+            written.append(_write(target / path.name, without_sound(cleaned(_read(path), hidden))))
+    for path in sorted((outputs / "results").glob("*.*")):
+        if path.suffix in (".csv", ".json"):
+            written.append(_write(target / "results" / path.name, cleaned(_read(path), hidden)))
+    figure = plots.speed_and_quality(pd.read_csv(target / "results" / "figure_1.csv"), profile=settings["profile"])
+    with write_atomically(target / "figure_1.png") as temporary:
+        figure.savefig(temporary, dpi=110, bbox_inches="tight")
+    return [*written, target / "figure_1.png"]
+
+
+def publish_weights(laboratory: Laboratory, names: Iterable[str] = NAMES, folder: Path = WEIGHTS) -> list[Path]:
+    """Write the trained networks of some configurations as float16 safetensors; raises MisuseError for untrained ones.
+
+    Each file's metadata name the run, its steps and the digest of its data.
+    """
+    written = []
+    for name in names:
+        run = laboratory.network(name)
+        source = laboratory.folder(run)
+        if not (source / "DONE").is_file():
+            raise MisuseError(f"{name} is not trained in {laboratory.outputs}: run the study first.")
+        weights = {key: value.to(torch.float16) for key, value in load_file(source / "model.safetensors").items()}
+        path = folder / f"{name}.safetensors"
+        with write_atomically(path) as temporary:
+            save_file(weights, temporary, metadata={"run": run.name, "steps": str(run.steps), "data": run.data})
+            temporary.chmod(0o644)  # safetensors makes it readable by its owner only
+        written.append(path)
+    return written
+
+
+def folders(settings: dict) -> dict[str, str]:
+    """What to write in place of the folders of this machine, longest first."""
+    replaced = {str(PROJECT): "."}
+    for name in ("data", "recordings"):
+        if settings.get(name):
+            replaced[str(resolve(settings[name]))] = name.upper()
+    replaced |= {
+        str(resolve(settings["outputs"])): settings["outputs"] if _relative(settings["outputs"]) else "OUTPUTS"
+    }
+    replaced |= {sys.prefix: ".venv", str(Path.home()): "~"}
+    return dict(sorted(replaced.items(), key=lambda pair: -len(pair[0])))
+
+
+def cleaned(text: str, hidden: dict[str, str]) -> str:
+    """A file's text without folders of this machine and without the kernel's release."""
+    for folder, name in hidden.items():
+        text = re.sub(rf"{re.escape(folder)}(?![\w.-])", name, text)
+    return KERNEL_RELEASE.sub(lambda match: match[1].rstrip(" -"), text)
+
+
+def without_sound(text: str) -> str:
+    """A notebook's JSON whose outputs with players are replaced by a line that says so."""
+    notebook = nbformat.reads(text, as_version=4)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if SOUND.search(json.dumps(output.get("data", {}))):
+                output["data"] = {"text/plain": LEFT_OUT}
+    return nbformat.writes(notebook) + "\n"
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _write(path: Path, text: str) -> Path:
+    with write_atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def main(arguments: list[str]) -> None:
+    """Publish the notebooks, results and weights of an outputs folder."""
+    outputs = resolve(arguments[0] if arguments else "outputs/full")
+    remove(TARGET)
+    written = publish(outputs)
+    settings = json.loads(_read(outputs / "results" / "provenance.json"))["settings"]
+    written += publish_weights(Laboratory(Settings(**settings)))
+    size_mb = sum(path.stat().st_size for path in written) / 1e6
+    print(
+        f"{len(written)} files, {size_mb:.1f} MB, in {TARGET.relative_to(PROJECT)} and {WEIGHTS.relative_to(PROJECT)}"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except MisuseError as error:
+        sys.exit(str(error))

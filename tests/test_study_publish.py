@@ -1,0 +1,91 @@
+"""Publishing: no sound, no folder of the machine, weights in half precision, refusal where nothing is finished."""
+
+import json
+
+import nbformat
+import pytest
+import torch
+from safetensors import safe_open
+
+from dnslib import MisuseError, Settings
+from dnslib.experiments import Laboratory
+from dnslib.paths import PROJECT
+from dnslib.study.publish import LEFT_OUT, cleaned, folders, publish, publish_weights, without_sound
+
+FIGURE_1 = """configuration,speedup,speedup_ci_low,speedup_ci_high,dnsmos_ovrl,dnsmos_ovrl_ci_low,dnsmos_ovrl_ci_high,\
+dnsmos_sig,dnsmos_sig_ci_low,dnsmos_sig_ci_high,dnsmos_bak,dnsmos_bak_ci_low,dnsmos_bak_ci_high,delta_ovrl,\
+delta_ovrl_ci_low,delta_ovrl_ci_high,delta_sig,delta_sig_ci_low,delta_sig_ci_high,delta_bak,delta_bak_ci_low,\
+delta_bak_ci_high,clips,seeds
+CRUSE32,1,1,1,2.6,2.5,2.7,3,2.9,3.1,4,3.9,4.1,0,0,0,0,0,0,0,0,0,9,1
+P.500,2.5,2.4,2.6,2.5,2.4,2.6,3,2.9,3.1,4,3.9,4.1,0,-0.1,0.1,0,-0.1,0.1,0,-0.1,0.1,9,1
+P.875,9,8,10,2.4,2.3,2.5,3,2.9,3.1,4,3.9,4.1,0,-0.1,0.1,0,-0.1,0.1,0,-0.1,0.1,9,1
+"""
+
+
+def executed(text: str, html: str) -> nbformat.NotebookNode:
+    outputs = [
+        nbformat.v4.new_output("stream", text=text),
+        nbformat.v4.new_output("display_data", data={"text/html": html, "text/plain": "<HTML>"}),
+    ]
+    cell = nbformat.v4.new_code_cell("1 + 1", outputs=outputs, execution_count=1)
+    return nbformat.v4.new_notebook(cells=[cell])
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    folder = tmp_path / "outputs"
+    (folder / "results").mkdir(parents=True)
+    settings = {"data": str(tmp_path / "pack"), "outputs": str(folder), "recordings": "", "profile": "full"}
+    about = {"settings": settings, "system": "Linux-6.1.2-box-v3-x86_64-with-glibc2.36", "data": str(tmp_path / "pack")}
+    (folder / "results" / "provenance.json").write_text(json.dumps(about))
+    (folder / "results" / "figure_1.csv").write_text(FIGURE_1)
+    player = '<audio controls src="data:audio/flac;base64,ABCD"></audio>'
+    nbformat.write(executed(f"written to {folder}/results", player), folder / "05_0.ipynb")
+    nbformat.write(executed("half", "<b>of a run</b>"), folder / "06.failed.ipynb")
+    return folder
+
+
+def test_notebooks_and_results_come_out_without_sound_and_folders(outputs, tmp_path):
+    target = tmp_path / "published"
+    names = {path.relative_to(target).as_posix() for path in publish(outputs, target)}
+    assert names == {"05_0.ipynb", "results/provenance.json", "results/figure_1.csv", "figure_1.png"}
+    text = (target / "05_0.ipynb").read_text()
+    assert "audio/flac" not in text
+    assert "ABCD" not in text
+    assert LEFT_OUT in text
+    assert "written to OUTPUTS/results" in text
+    about = (target / "results" / "provenance.json").read_text()
+    assert str(tmp_path) not in text + about
+    assert json.loads(about)["data"] == "DATA"
+    assert "6.1.2" not in about
+    assert (target / "figure_1.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_other_outputs_stay_as_they_are():
+    notebook = executed("loss 0.5", "<table>")
+    assert nbformat.reads(without_sound(nbformat.writes(notebook)), 4) == notebook
+
+
+def test_a_folder_is_replaced_as_a_whole_name_only():
+    hidden = folders({"data": "", "outputs": "outputs/quick"})
+    text = f"{PROJECT}/outputs/quick/a {PROJECT}-2/b {PROJECT}"
+    assert cleaned(text, hidden) == f"outputs/quick/a {PROJECT}-2/b ."
+    assert cleaned("Linux 6.18.44-x (x86_64), Linux", {}) == "Linux (x86_64), Linux"
+
+
+def test_nothing_finished_is_refused(tmp_path):
+    with pytest.raises(MisuseError, match="no finished run"):
+        publish(tmp_path, tmp_path / "published")
+
+
+def test_weights_are_those_of_the_run_in_half_precision(tmp_path, monkeypatch):
+    laboratory = Laboratory(Settings(outputs=str(tmp_path / "outputs")))
+    monkeypatch.setattr(laboratory, "network", laboratory.untrained)
+    with pytest.raises(MisuseError, match=r"P\.875 is not trained"):
+        publish_weights(laboratory, ["P.875"], tmp_path / "weights")
+    model = laboratory.load(laboratory.untrained("P.875"))
+    (path,) = publish_weights(laboratory, ["P.875"], tmp_path / "weights")
+    with safe_open(path, framework="pt") as file:
+        assert file.metadata()["steps"] == "0"
+        for name, value in model.state_dict().items():
+            assert torch.equal(file.get_tensor(name), value.half())
