@@ -196,9 +196,9 @@ def closeness(files: Mapping[str, str | os.PathLike], latency, limits: Limits):
     """How close each graph comes to the machine: one row a model of ``latency``, the table of `measure_latency`.
 
     Columns: ``model``, ``weight_mb``, ``macs_per_frame``, the three bounds ``memory_bound_ms``, ``cache_bound_ms``,
-    ``arithmetic_bound_ms``, ``bound_by`` (which of them is the higher, back to back), and ``latency_per_bound``: the
-    latency as a multiple of that bound, 1 at best; ``cold_latency_per_bound`` with all weights from memory, where the
-    table has ``cold_latency_ms``. Models without a file are left out.
+    ``arithmetic_bound_ms``, ``bound_ms`` and ``bound_by`` (the higher one back to back, and which that is), and
+    ``latency_per_bound``: the latency as a multiple of that bound, 1 at best; ``cold_latency_per_bound`` with all
+    weights from memory, where the table has ``cold_latency_ms``. Models without a file are left out.
     """
     import pandas as pd
 
@@ -216,6 +216,7 @@ def closeness(files: Mapping[str, str | os.PathLike], latency, limits: Limits):
             "memory_bound_ms": bounds.memory_ms,
             "cache_bound_ms": bounds.cache_ms,
             "arithmetic_bound_ms": bounds.arithmetic_ms,
+            "bound_ms": bounds.warm_ms,
             "bound_by": reading if bounds.cache_ms >= bounds.arithmetic_ms else "arithmetic",
             "latency_per_bound": row["latency_ms"] / bounds.warm_ms,
         }

@@ -326,6 +326,92 @@ def intervals(
     return figure
 
 
+# --- Forms of deployment ------------------------------------------------------------------------------------------
+
+FORM_ALPHAS = {"plain": 0.35, "exact": 0.65, "int8": 1.0}
+CONDITIONS = {"paced_latency_ms": ("o", "one frame each 10 ms"), "cold_latency_ms": ("s", "caches evicted")}
+
+
+@figure_function
+def ladder(table: pd.DataFrame) -> Figure:
+    """Latency by configuration and form, back to back as bars with intervals; paced and cold frames as marks.
+
+    Columns: configuration, form, latency_ms and its interval; if there, paced_latency_ms, cold_latency_ms, bound_ms (a
+    black line: what the machine could do at best), speedup (written beside) and chosen (its name is bold).
+    """
+    needed(table, ["configuration", "form", "latency_ms"])
+    table = table.reset_index(drop=True)
+    starts = table["configuration"].ne(table["configuration"].shift()).cumsum() - 1
+    rows = np.arange(len(table)) + 0.6 * starts.to_numpy()
+    figure, axes = plt.subplots(figsize=(8.6, 0.32 * rows[-1] + 1.7))
+    latency = table["latency_ms"].to_numpy(dtype=float)
+    bars = axes.barh(rows, latency, height=0.8, color=[colour(name) for name in table["configuration"]])
+    for bar, form in zip(bars, table["form"], strict=True):
+        bar.set_alpha(FORM_ALPHAS.get(form, 1.0))
+    if (distances := error_bars(table, "latency_ms")) is not None:
+        axes.errorbar(latency, rows, xerr=distances, fmt="none", ecolor=INK, elinewidth=1.4, capsize=2)
+    for column, (mark, label) in CONDITIONS.items():
+        if column in table:
+            axes.plot(table[column], rows, mark, color=INK, fillstyle="none", markersize=5.5, label=label)
+    if "bound_ms" in table:
+        axes.vlines(table["bound_ms"], rows - 0.4, rows + 0.4, color="black", linewidth=2.2, label="lower bound")
+    columns = ["latency_ms", *(column for column in (*CONDITIONS, "bound_ms") if column in table)]
+    low, high = table[columns].min().min(), table[columns].max().max()
+    axes.set_xscale("log")
+    axes.set_xlim(low * 0.75, high * 1.9)
+    chosen = table["chosen"] if "chosen" in table else pd.Series(False, index=table.index)
+    for row, entry in enumerate(table.to_dict(orient="records")):
+        weight = "bold" if chosen.iloc[row] else "normal"
+        end = max(entry[column] for column in columns)
+        note = f"{three_digits(entry['latency_ms'])} ms"
+        note += f"   {three_digits(entry['speedup'])}x" if "speedup" in table else ""
+        beside = {"xytext": (8, 0), "textcoords": "offset points", "va": "center", "fontsize": 8.5}
+        axes.annotate(note, (end, rows[row]), fontweight=weight, **beside)
+    axes.set_yticks(rows, [f"{name}  {form}" for name, form in zip(table["configuration"], table["form"], strict=True)])
+    for label, is_chosen in zip(axes.get_yticklabels(), chosen, strict=True):
+        label.set_fontweight("bold" if is_chosen else "normal")
+    axes.set_ylim(rows[-1] + 0.8, -0.8)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("latency of one 10 ms frame, ms  (bars: back to back, 95 % interval; bold: chosen)")
+    axes.grid(axis="y", visible=False)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    return figure
+
+
+@figure_function
+def equivalence(table: pd.DataFrame, margin: float, metrics: Sequence[str] = ("sig", "bak", "ovrl")) -> Figure:
+    """Differences to the network in float32 with their intervals; filled where the interval lies within ± ``margin``.
+
+    Columns: configuration, form, and delta_<metric> with its interval for every metric, a panel each.
+    """
+    needed(table, ["configuration", "form", *(f"delta_{metric}" for metric in metrics)])
+    figure, panels = plt.subplots(
+        1, len(metrics), sharex=True, sharey=True, squeeze=False, figsize=(9.4, 0.36 * len(table) + 1.3)
+    )
+    names = [f"{name}  {form}" for name, form in zip(table["configuration"], table["form"], strict=True)]
+    for axes, metric in zip(panels[0], metrics, strict=True):
+        bars = error_bars(table, f"delta_{metric}")
+        if bars is None:
+            raise MisuseError(f"The table has no interval for delta_{metric}.")
+        axes.axvspan(-margin, margin, color="#e8f2ec", zorder=0)
+        axes.axvline(0, color=INK, linewidth=1, zorder=1)
+        values = table[f"delta_{metric}"].to_numpy(dtype=float)
+        for row, (name, value) in enumerate(zip(table["configuration"], values, strict=True)):
+            within = -margin <= value - bars[0, row] and value + bars[1, row] <= margin
+            look = {"color": colour(name), "markerfacecolor": colour(name) if within else "white", "markersize": 6.5}
+            axes.errorbar(value, row, xerr=bars[:, [row]], fmt="o", elinewidth=2, label=names[row], **look)
+        axes.set_title(METRICS.get(metric, metric))
+        axes.grid(axis="y", visible=False)
+    panels[0, 0].set_yticks(range(len(table)), names)
+    panels[0, 0].set_ylim(len(table) - 0.4, -0.6)
+    figure.supxlabel(
+        f"difference to float32, MOS  (95 % interval, paired by clip; filled: within ±{margin:g})", fontsize=10
+    )
+    return figure
+
+
 # --- Sound, training, network -----------------------------------------------------------------------------------
 
 

@@ -152,6 +152,51 @@ def test_an_interval_that_is_not_there_is_not_borrowed(table):
             plots.intervals(bare, metric)
 
 
+@pytest.fixture
+def forms(table) -> pd.DataFrame:
+    """Two configurations in two forms."""
+    frame = table.iloc[[0, 0, 2, 2]].reset_index(drop=True)
+    frame.insert(1, "form", ["plain", "int8"] * 2)
+    return frame.assign(
+        paced_latency_ms=2 * frame["latency_ms"], bound_ms=frame["latency_ms"] / 4, chosen=[False, True, True, False]
+    )
+
+
+def test_the_ladder_holds_bars_marks_bounds_and_the_choice(forms):
+    (axes,) = plots.ladder(forms).axes
+    assert [bar.get_width() for bar in axes.patches] == forms["latency_ms"].tolist()
+    rows = [bar.get_y() + bar.get_height() / 2 for bar in axes.patches]
+    assert rows[2] - rows[1] > rows[1] - rows[0]  # configurations stand apart
+    labels = axes.get_yticklabels()
+    assert [label.get_text() for label in labels] == ["CRUSE32  plain", "CRUSE32  int8", "P.500  plain", "P.500  int8"]
+    assert [label.get_fontweight() for label in labels] == ["normal", "bold", "bold", "normal"]
+    (paced,) = [line for line in axes.lines if line.get_label() == "one frame each 10 ms"]
+    assert list(paced.get_xdata()) == forms["paced_latency_ms"].tolist()
+    (bounds,) = [lines for lines in axes.collections if lines.get_label() == "lower bound"]
+    assert [segment[0, 0] for segment in bounds.get_segments()] == forms["bound_ms"].tolist()
+    assert "2.00 ms   1.00x" in texts(plots.ladder(forms))
+    assert axes.get_xscale() == "log"
+
+
+def test_the_ladder_needs_only_latencies(forms):
+    (axes,) = plots.ladder(forms[["configuration", "form", "latency_ms"]]).axes
+    assert [len(axes.patches), len(axes.collections), axes.get_legend()] == [4, 0, None]
+
+
+def test_an_interval_within_the_margin_is_filled(forms):
+    """All intervals are [value - 0.2, value + 0.15]: of 0, 0, -0.1 and -0.1 the last two leave ±0.25."""
+    panels = plots.equivalence(forms, margin=0.25).axes
+    assert [axes.get_title(loc="left") for axes in panels] == list(plots.METRICS.values())
+    for axes in panels:
+        filled = [to_hex(container[0].get_markerfacecolor()) != "#ffffff" for container in axes.containers]
+        assert filled == [True, True, False, False]
+        np.testing.assert_allclose(axes.containers[2][2][0].get_segments()[0][:, 0], [-0.3, 0.05])
+        (band,) = axes.patches
+        assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((-0.25, 0.25))
+    with pytest.raises(MisuseError, match="no interval for delta_sig"):
+        plots.equivalence(forms.drop(columns="delta_sig_ci_low"), margin=0.25)
+
+
 def test_spectrogram_shows_a_tone_at_its_frequency():
     time = np.arange(16_000) / 16_000
     figure = plots.spectrograms({"tone": np.sin(2 * np.pi * 3000 * time), "silence": np.zeros(8000)})
@@ -214,7 +259,16 @@ def test_figures_are_not_left_open_and_settings_not_changed(table):
 
 
 @pytest.mark.parametrize(
-    "draw", [plots.latency_bars, plots.speed_and_quality, plots.layer_shares, plots.intervals], ids=lambda f: f.__name__
+    "draw",
+    [
+        plots.latency_bars,
+        plots.speed_and_quality,
+        plots.layer_shares,
+        plots.intervals,
+        plots.ladder,
+        lambda table: plots.equivalence(table, 0.02),
+    ],
+    ids=lambda f: f.__name__.replace("<lambda>", "equivalence"),
 )
 def test_a_missing_column_is_named(draw):
     with pytest.raises(MisuseError, match="lacks the columns"):
