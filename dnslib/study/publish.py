@@ -79,9 +79,8 @@ def folders(settings: dict) -> dict[str, str]:
     for name in ("data", "recordings"):
         if settings.get(name):
             replaced[str(resolve(settings[name]))] = name.upper()
-    replaced |= {
-        str(resolve(settings["outputs"])): settings["outputs"] if _relative(settings["outputs"]) else "OUTPUTS"
-    }
+    outputs = settings["outputs"]
+    replaced[str(resolve(outputs))] = "OUTPUTS" if Path(outputs).expanduser().is_absolute() else outputs
     replaced |= {sys.prefix: ".venv", str(Path.home()): "~"}
     return dict(sorted(replaced.items(), key=lambda pair: -len(pair[0])))
 
