@@ -510,6 +510,14 @@ def test_latency_is_measured_once_per_set_of_networks_warm_and_cold(lab, monkeyp
     assert (len(written), len(measured)) == (2, 6)
 
 
+def test_frames_of_the_training_material(lab):
+    """Three stand-in crops of a tenth of 1.5 s: T = 16 frames of 160 samples each; not what is tested or validated."""
+    frames = lab.training_frames(crops=3, seconds=1.5)
+    assert frames.shape == (3 * 16, 161)
+    assert [split for split, _ in Mixtures.asked] == ["train"]
+    np.testing.assert_array_equal(frames, lab.training_frames(crops=3, seconds=1.5))
+
+
 def test_forms_are_measured_together_and_paced(lab, monkeypatch):
     """Every pair has its file; the third measurement waits 10 ms between frames; other rounds are measured anew."""
     measured = []
