@@ -8,6 +8,7 @@ import errno
 import sys
 from pathlib import Path
 
+from dnslib import cluster
 from dnslib.errors import MisuseError
 from dnslib.paths import PROJECT
 from dnslib.progress import duration
@@ -63,6 +64,8 @@ def parser() -> Parser:
     run_.set_defaults(command=run_command)
     list_ = commands.add_parser("list", help="notebooks, what each reproduces, its state, its last run")
     list_.set_defaults(command=list_command, notebooks=[])
+    run_.add_argument("--scheduler", default="", metavar="WHERE",
+                      help="who trains and scores: local:N, tcp://HOST:PORT or a dask-jobqueue .yaml")  # fmt: skip
     for command in (run_, list_):
         command.add_argument("--data", default="", metavar="DIR", help="folder with speech/, noise/ and rir/")
         command.add_argument("-p", dest="assignments", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
@@ -104,7 +107,8 @@ def run_command(options: argparse.Namespace) -> None:
     everything = discover(options.folder.absolute())
     chosen = select(everything, options.notebooks)
     data = parameters.data_folder(options.data)
-    values = parameters.plan(chosen, options.profile, data, options.outputs, options.assignments)
+    scheduler = cluster.check(absolute(options.scheduler))
+    values = parameters.plan(chosen, options.profile, data, options.outputs, options.assignments, scheduler)
     outputs, console = parameters.outputs_folder(options.profile, options.outputs), Console()
     with locked(outputs):
         ran = run(chosen, values, outputs, data, console)
@@ -113,6 +117,12 @@ def run_command(options: argparse.Namespace) -> None:
         if ran or not (outputs / "report.html").exists():
             write_report(everything, outputs, options.profile)
     console.line(f"report: {outputs / 'report.html'}")
+
+
+def absolute(scheduler: str) -> str:
+    """A file is looked for where the command was given, as --data and --outputs are."""
+    is_file = scheduler.endswith((".yaml", ".yml"))
+    return str(Path(scheduler).expanduser().absolute()) if is_file else scheduler
 
 
 def list_command(options: argparse.Namespace) -> None:

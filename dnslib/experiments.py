@@ -11,10 +11,11 @@ alone. Killed and started again, a run continues at its checkpoint.
 
 import hashlib
 import json
+import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cache, cached_property, partial
+from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ import torch
 from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 
-from dnslib import data, export, paper, profiling, quality, regrouping
+from dnslib import cluster, data, export, paper, profiling, quality, regrouping
 from dnslib.errors import MisuseError
 from dnslib.machine import last_level_cache_mb
 from dnslib.model import Cruse, enhance_many, load_weights, parameter_count
@@ -280,7 +281,7 @@ class Laboratory:
         first_clips: int | None = None,
     ) -> pd.DataFrame:
         clips = (self.recordings if recordings else self.clips)[:first_clips]
-        path = folder / f"scores-{digest_of_clips(clips)}{kind}.csv"
+        path = folder / scores_name(clips, kind)
         if not path.exists():
             write_csv(path, quality.score_clips(process(clips), clips, description=f"scoring {description}"))
         return pd.read_csv(path, dtype={"clip": str})
@@ -298,6 +299,8 @@ class Laboratory:
         recordings: bool = False,
     ) -> pd.DataFrame:
         """One row a name: clips, seeds, scores with 95 % intervals; deltas paired by clip against a row or noisy."""
+        if self.settings.scheduler:  # what is not there yet is made there; without one it is made below
+            score_all(self, [make(seed) for make in rows.values() for seed in self.settings.seeds], recordings)
         scores = {name: self.over_seeds(make, recordings) for name, make in rows.items()}
         if reference is not None and reference not in scores:
             raise MisuseError(f"The reference {reference!r} is not among the rows {', '.join(map(str, scores))}.")
@@ -355,6 +358,11 @@ class Laboratory:
         if not path.exists():
             raise MisuseError(f"{path.name} is not there yet: run the notebook that writes it, or the whole study.")
         return pd.read_csv(path)
+
+
+def scores_name(clips: Iterable[data.Clip], kind: str = "") -> str:
+    """Name of the file that holds the scores of these clips."""
+    return f"scores-{digest_of_clips(clips)}{kind}.csv"
 
 
 def digest_of_clips(clips: Iterable[data.Clip]) -> str:
@@ -444,7 +452,112 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(temporary, index=False)
 
 
+# --- several runs at once -------------------------------------------------------------------------------------------
+
+JOB = "dnslib.experiments:do_job"  # what a worker calls
+FILE_SECONDS = 30.0  # that a shared file system may take to show what another machine wrote
+
+
 def train_all(laboratory: Laboratory, runs: Iterable[Run]) -> None:
-    """Train several runs one after another, with one overall progress line."""
+    """Train several runs, with one overall progress line: one after another, or where the settings' scheduler says."""
+    if laboratory.settings.scheduler:
+        return do_elsewhere(laboratory, training_jobs(laboratory, runs))
     for run in track(list(runs), description="networks"):
         laboratory.train(run)
+
+
+def score_all(laboratory: Laboratory, runs: Iterable[Run], recordings: bool = False) -> None:
+    """Train several runs and score each, as `train_all` and `Laboratory.scores` would."""
+    runs = list(runs)
+    if laboratory.settings.scheduler:
+        jobs = training_jobs(laboratory, runs) | scoring_jobs(laboratory, runs, recordings)
+        return do_elsewhere(laboratory, jobs)
+    for run in track(runs, description="networks"):
+        laboratory.scores(run, recordings)
+
+
+def training_jobs(laboratory: Laboratory, runs: Iterable[Run]) -> dict[Path, cluster.Job]:
+    """What is to be trained, by the file that says that it is done; a run waits for the one it starts from."""
+    jobs = {}
+    for run in runs:
+        done = laboratory.folder(run) / "DONE"
+        if done in jobs or done.exists():
+            continue
+        after = ()
+        if run.start:
+            jobs |= training_jobs(laboratory, [run.start])
+            after = (job_name("training", run.start),)
+        jobs[done] = cluster.Job(job_name("training", run), job_record(laboratory, run, {"task": "train"}), after)
+    return jobs
+
+
+def scoring_jobs(laboratory: Laboratory, runs: Iterable[Run], recordings: bool) -> dict[Path, cluster.Job]:
+    """What is to be scored, by the file that holds the scores; each waits for its training."""
+    runs, jobs = list(runs), {}
+    file = scores_name(laboratory.recordings if recordings else laboratory.clips) if runs else ""
+    for run in runs:
+        scores = laboratory.folder(run) / file
+        if not scores.exists():
+            record = job_record(laboratory, run, {"task": "score", "recordings": recordings})
+            jobs[scores] = cluster.Job(job_name("scoring", run), record, (job_name("training", run),))
+    return jobs
+
+
+def job_name(task: str, run: Run) -> str:
+    return f"{task}-{run.name}"
+
+
+def job_record(laboratory: Laboratory, run: Run, task: dict) -> dict:
+    """All that a worker needs, as values of JSON; folders are absolute, as its working folder is another one."""
+    settings = laboratory.settings.model_dump() | {"scheduler": ""}
+    settings |= {name: str(resolve(settings[name])) for name in ("data", "recordings", "outputs") if settings[name]}
+    return task | {"run": asdict(run), "name": run.name, "settings": settings}
+
+
+def do_elsewhere(laboratory: Laboratory, jobs: dict[Path, cluster.Job]) -> None:
+    """Have jobs done by the workers of the settings' scheduler, with one progress line; they are gone afterwards.
+
+    So what is measured next is alone on this machine, unless the workers of a ``tcp://`` scheduler run here too.
+    """
+    if not jobs:
+        return
+    scheduler, files = laboratory.settings.scheduler, {job.name: file for file, job in jobs.items()}
+    where = scheduler if "://" in scheduler else Path(scheduler).name
+    with cluster.opened(scheduler, laboratory.outputs / "workers") as workers:
+        finished = workers.finished(JOB, list(jobs.values()))
+        for name in track(finished, len(jobs), f"trainings and scorings on {where}"):
+            expect(files[name])
+
+
+def expect(file: Path) -> None:
+    """Wait for a file that a worker wrote; MisuseError when it does not show."""
+    deadline = time.monotonic() + FILE_SECONDS
+    while not file.exists():
+        if time.monotonic() > deadline:
+            raise MisuseError(f"a worker wrote {file}, which is not here: the outputs must be on a shared file system")
+        time.sleep(0.5)
+
+
+def do_job(record: dict) -> None:
+    """On a worker: train or score the run of a `job_record`."""
+    laboratory, run = laboratory_of(json.dumps(record["settings"], sort_keys=True)), run_of(record["run"])
+    if run.name != record["name"]:
+        raise MisuseError(f"the worker on {platform.node()} has another version of dnslib: update it, start it again")
+    if not laboratory.outputs.is_dir():
+        raise MisuseError(f"the worker on {platform.node()} does not see {laboratory.outputs}: it must be shared")
+    if record["task"] == "train":
+        laboratory.train(run)
+    else:
+        laboratory.scores(run, record["recordings"])
+
+
+@lru_cache(maxsize=1)
+def laboratory_of(settings: str) -> Laboratory:
+    """The laboratory of settings in JSON; kept, as its corpora and clips take a while."""
+    return Laboratory(Settings(**json.loads(settings)))
+
+
+def run_of(record: dict) -> Run:
+    """The run of its ``asdict``, back from JSON."""
+    start = record["start"]
+    return Run(**record | {"widths": tuple(record["widths"]), "start": start and run_of(start)})

@@ -19,6 +19,7 @@ class Settings(BaseModel):
 
     data: str = Field("", description="folder with speech/, noise/ and rir/; empty: the embedded synthesiser")
     recordings: str = Field("", description="folder of noisy recordings without reference to score too; empty: none")
+    scheduler: str = Field("", description="trains and scores: local:N, tcp://host:port, a .yaml; empty: this process")
     outputs: str = Field("outputs/quick", min_length=1, description="folder of results, trained runs and caches")
     profile: Literal["quick", "full"] = Field("quick", description="printed on figures and in the provenance")
     seed: int = Field(0, ge=0, description="first seed")

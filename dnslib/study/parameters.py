@@ -14,7 +14,7 @@ from dnslib.settings import Settings, explain, unknown
 from dnslib.study.notebooks import Notebook, Parameter
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-OWN_OPTION = {"profile": "--profile", "data": "--data", "outputs": "--outputs"}
+OWN_OPTION = {"profile": "--profile", "data": "--data", "outputs": "--outputs", "scheduler": "--scheduler"}
 AUDIO = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
@@ -47,6 +47,7 @@ def plan(
     data: str = "",
     outputs: Path | None = None,
     assignments: Sequence[tuple[str, str]] = (),
+    scheduler: str = "",
 ) -> dict[str, dict]:
     """The values to give each notebook, by its name; only those that differ from its defaults.
 
@@ -60,6 +61,7 @@ def plan(
         if name not in known:
             raise MisuseError(unknown("parameter", name, sorted(known)))
     common = {"profile": profile, "data": data, "outputs": relative(outputs_folder(profile, outputs))}
+    common["scheduler"] = scheduler
     values = {}
     for notebook in notebooks:
         given = profile_values(profile, notebook.path.parent) | common

@@ -21,7 +21,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "onnxruntime")
 KEY = "dnslib_run"  # in the metadata of an executed notebook
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-LOCATIONS = ("data", "outputs")  # parameters that only say where something lies; moving it changes no result
+LOCATIONS = ("data", "outputs", "scheduler")  # parameters that only say where something lies or is done, no result
 
 
 @dataclass(frozen=True)
