@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from itertools import cycle
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -412,6 +413,40 @@ def equivalence(table: pd.DataFrame, margin: float, metrics: Sequence[str] = ("s
     return figure
 
 
+@figure_function
+def sparse_speedups(table: pd.DataFrame, rivals: pd.DataFrame | None = None, panel: str = "caches") -> Figure:
+    """Speedup over the dense product against the share of zeros: a line a kernel, with 95 % intervals, and one at 1.
+
+    Columns: kernel, zeros, speedup and its interval; where there is a column ``panel``, one panel for each value of it.
+    ``rivals`` (kernel, speedup, and ``panel``) need no zeros: dashed lines.
+    """
+    needed(table, ["kernel", "zeros", "speedup"])
+    panels = list(table[panel].unique()) if panel in table else [None]
+    figure, grid = plt.subplots(1, len(panels), sharey=True, squeeze=False, figsize=(3.9 * len(panels) + 2.4, 4.4))
+    looks = dict(
+        zip(table["kernel"].unique(), zip(sns.color_palette("colorblind"), "osD^vPX*<>", strict=True), strict=False)
+    )
+    for axes, value in zip(grid[0], panels, strict=True):
+        there = table if value is None else table[table[panel] == value]
+        for kernel, rows in there.groupby("kernel", sort=False):
+            rows, (line_colour, marker) = rows.sort_values("zeros"), looks[kernel]
+            bars = error_bars(rows, "speedup")
+            look = {"color": line_colour, "marker": marker, "markersize": 5, "elinewidth": 1.2, "label": kernel}
+            axes.errorbar(100 * rows["zeros"], rows["speedup"], yerr=bars, **look)
+        axes.axhline(1, color=INK, linewidth=1.2, zorder=1, label="dense")
+        if rivals is not None:
+            beside = rivals if value is None else rivals[rivals[panel] == value]
+            for row, dashes in zip(beside.itertuples(), cycle([(4, 2), (1, 1.5), (6, 2, 1, 2)]), strict=False):
+                axes.axhline(row.speedup, color=MUTED, linewidth=1.4, dashes=dashes, zorder=1, label=row.kernel)
+        axes.set_yscale("log", base=2)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda speedup, _: f"{speedup:g}x"))
+        axes.set_xlabel("zeros, % of the weights")
+        axes.set_title("" if value is None else str(value))
+    grid[0, 0].set_ylabel("speedup over the fastest dense product")
+    grid[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
 # --- Sound, training, network -----------------------------------------------------------------------------------
 
 
@@ -528,3 +563,48 @@ def silhouette(axes: Axes, levels: Sequence[int], face: str) -> None:
     """A bar for each level, centred, as long to each side as it has channels."""
     channels = np.asarray(levels, dtype=float)
     axes.barh(np.arange(channels.size), 2 * channels, left=-channels, height=0.74, color=face, linewidth=0)
+
+
+# --- Search -----------------------------------------------------------------------------------------------------
+
+
+@figure_function
+def pareto_front(table: pd.DataFrame, x: str = "latency_ratio", y: str = "delta_loss") -> Figure:
+    """Two things to keep small against each other, one point a design, with 95 % intervals and a staircase: the front.
+
+    Columns: configuration, ``x``, ``y``, on_front, is_paper_configuration, and intervals where there are any. The
+    paper's configurations are diamonds with their names and colours, other designs on the front are named too; filled
+    points lie on the front.
+    """
+    needed(table, ["configuration", x, y, "on_front", "is_paper_configuration"])
+    figure, axes = plt.subplots(figsize=(9, 5.6))
+    bars = {"xerr": error_bars(table, x), "yerr": error_bars(table, y)}
+    for place, row in enumerate(table.to_dict("records")):
+        named = row["is_paper_configuration"] or row["on_front"]
+        look = colour(row["configuration"]) if row["is_paper_configuration"] else BLUE if row["on_front"] else MUTED
+        point = axes.errorbar(
+            row[x],
+            row[y],
+            **{axis: None if bar is None else bar[:, [place]] for axis, bar in bars.items()},
+            fmt="D" if row["is_paper_configuration"] else "o",
+            color=look,
+            markerfacecolor=look if row["on_front"] else "white",
+            markersize=7 if named else 5,
+            elinewidth=1.2,
+            alpha=1.0 if named else 0.6,
+            zorder=3 if named else 2,
+        )
+        point.set_label(row["configuration"])
+        if named:
+            axes.annotate(row["configuration"], (row[x], row[y]), xytext=(7, 5), textcoords="offset points",
+                          fontsize=8.5, color=look)  # fmt: skip
+    front = table[table["on_front"]].sort_values(x)
+    axes.step(front[x], front[y], where="post", color=FAINT, linewidth=2, zorder=1, label="front")
+    axes.set_xscale("log")
+    ticks = [share for share in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0) if table[x].min() / 1.3 <= share <= 1.3]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.margins(x=0.1, y=0.12)
+    axes.set_xlabel("latency, share of that of CRUSE32  (faster is left)")
+    axes.set_ylabel("validation loss minus that of CRUSE32  (better is down)" if y == "delta_loss" else y)
+    return figure

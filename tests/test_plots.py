@@ -237,6 +237,34 @@ def test_configurations_are_drawn_over_the_first_one():
     assert {"CRUSE32", "P.875", "256"} <= set(texts(figure))
 
 
+def test_lines_of_sparse_kernels_a_line_at_one_and_rivals():
+    zeros, speedups = [0.5, 0.8, 0.9], {"csr": [0.5, 1.0, 2.0], "bsr": [0.8, 2.0, 4.0]}
+    rows = [
+        (kernel, share, value)
+        for kernel, values in speedups.items()
+        for share, value in zip(zeros, values, strict=True)
+    ]
+    warm = pd.DataFrame(rows, columns=["kernel", "zeros", "speedup"]).assign(caches="warm")
+    table = pd.concat([warm, warm.assign(speedup=3 * warm["speedup"], caches="cold")])
+    table["speedup_ci_low"], table["speedup_ci_high"] = 0.9 * table["speedup"], 1.2 * table["speedup"]
+    rivals = pd.DataFrame({"kernel": ["int8"] * 2, "speedup": [8.0, 5.0], "caches": ["warm", "cold"]})
+    figure = plots.sparse_speedups(table.sample(frac=1, random_state=0), rivals)
+    panels = {axes.get_title(loc="left"): axes for axes in figure.axes}
+    for caches, factor, rival in (("warm", 1, 8.0), ("cold", 3, 5.0)):
+        axes = panels[caches]
+        lines = {container.get_label(): container for container in axes.containers}
+        assert set(lines) == set(speedups)
+        for kernel, container in lines.items():
+            line, _, (bars,) = container
+            np.testing.assert_allclose(line.get_xdata(), [50, 80, 90])
+            np.testing.assert_allclose(line.get_ydata(), factor * np.array(speedups[kernel]))
+            np.testing.assert_allclose(bars.get_segments()[1][:, 1], line.get_ydata()[1] * np.array([0.9, 1.2]))
+        levels = {line.get_label(): line.get_ydata()[0] for line in axes.lines if len(set(line.get_ydata())) == 1}
+        assert levels == {"dense": 1, "int8": rival}
+    assert {"csr", "bsr", "dense", "int8"} <= set(texts(figure))
+    assert len(plots.sparse_speedups(warm.drop(columns="caches")).axes) == 1
+
+
 def test_only_a_full_run_is_not_marked(table):
     assert "quick run" in texts(plots.latency_bars(table))
     assert "quick run" in texts(plots.latency_bars(table, profile="quick"))
@@ -266,6 +294,7 @@ def test_figures_are_not_left_open_and_settings_not_changed(table):
         plots.layer_shares,
         plots.intervals,
         plots.ladder,
+        plots.sparse_speedups,
         lambda table: plots.equivalence(table, 0.02),
     ],
     ids=lambda f: f.__name__.replace("<lambda>", "equivalence"),
@@ -283,3 +312,35 @@ def test_a_missing_column_is_named(draw):
 def test_nothing_to_draw_is_said(draw):
     with pytest.raises(MisuseError, match="There is no"):
         draw({})
+
+
+def test_pareto_front_draws_every_design_fills_the_front_and_names_what_counts():
+    designs = pd.DataFrame(
+        {
+            "configuration": ["CRUSE32", "P.500", "16x32x48x64 / 2", "8x16x32x48"],
+            "latency_ratio": [1.0, 0.4, 0.2, 0.25],
+            "latency_ratio_ci_low": [0.98, 0.37, 0.18, 0.2],
+            "latency_ratio_ci_high": [1.03, 0.41, 0.21, 0.3],
+            "delta_loss": [0.0, 0.01, 0.03, 0.05],
+            "on_front": [True, True, True, False],
+            "is_paper_configuration": [True, True, False, False],
+        }
+    )
+    axes = plots.pareto_front(designs).axes[0]
+    points = {container.get_label(): container for container in axes.containers}
+    assert list(points) == list(designs["configuration"])
+    for place, (line, _, bars) in enumerate(points.values()):
+        x, y, low, high = (
+            designs.iloc[place, 1],
+            designs["delta_loss"][place],
+            designs.iloc[place, 2],
+            designs.iloc[place, 3],
+        )
+        assert (line.get_xdata()[0], line.get_ydata()[0]) == (x, y)
+        assert bars[0].get_segments()[0][:, 0].tolist() == pytest.approx([low, high])
+        assert (to_hex(line.get_markerfacecolor()) != "#ffffff") == designs["on_front"][place]
+    assert [text.get_text() for text in axes.texts] == ["CRUSE32", "P.500", "16x32x48x64 / 2"]
+    (stairs,) = [line for line in axes.lines if line.get_label() == "front"]
+    assert stairs.get_xdata().tolist() == [0.2, 0.4, 1.0]
+    with pytest.raises(MisuseError, match="lacks the columns delta_loss"):
+        plots.pareto_front(designs.drop(columns="delta_loss"))
