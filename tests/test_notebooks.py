@@ -43,6 +43,7 @@ OWN: dict[str, dict] = {
     "05_3_sparsity": {},
     "06_conclusions": {},
     "07_4_training": {"raced_configuration": "P.875", "race_seeds": 2, "race_steps": 2, "raced_crop_seconds": 1.0},
+    "07_2_search": {"trials": 3, "search_steps": 1, "search_rounds": 2, "validation_crops": 2, "scored_designs": 1},
 }
 
 NOTEBOOKS = in_order(discover(FOLDER)) if list(FOLDER.glob("*.ipynb")) else []
