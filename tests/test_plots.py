@@ -256,8 +256,8 @@ def test_lines_of_sparse_kernels_a_line_at_one_and_rivals():
         assert set(lines) == set(speedups)
         for kernel, container in lines.items():
             line, _, (bars,) = container
-            np.testing.assert_allclose(line.get_xdata(), [50, 80, 90])
-            np.testing.assert_allclose(line.get_ydata(), factor * np.array(speedups[kernel]))
+            np.testing.assert_allclose(line.get_xdata().astype(float), [50, 80, 90])
+            np.testing.assert_allclose(line.get_ydata().astype(float), factor * np.array(speedups[kernel]))
             np.testing.assert_allclose(bars.get_segments()[1][:, 1], line.get_ydata()[1] * np.array([0.9, 1.2]))
         levels = {line.get_label(): line.get_ydata()[0] for line in axes.lines if len(set(line.get_ydata())) == 1}
         assert levels == {"dense": 1, "int8": rival}

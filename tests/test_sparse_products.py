@@ -127,7 +127,7 @@ def test_a_matrix_of_zeros_only():
     for kernel in kernels(band_rows=16).values():
         product = kernel.opener(nothing)()
         product(np.ones((2, 8), np.float32))
-        np.testing.assert_array_equal(product.y, 0)
+        np.testing.assert_allclose(product.y, 0, atol=1e-30)  # int8 has no scale of 0
 
 
 def test_a_wrong_kernel_is_not_raced(matrices):
