@@ -3,14 +3,16 @@
 import json
 
 import nbformat
+import pandas as pd
 import pytest
 import torch
 from safetensors import safe_open
 
 from dnslib import MisuseError, Settings
 from dnslib.experiments import Laboratory
+from dnslib.paper import CONFIGURATIONS
 from dnslib.paths import PROJECT
-from dnslib.study.publish import LEFT_OUT, cleaned, folders, publish, publish_weights, without_sound
+from dnslib.study.publish import LEFT_OUT, card, cleaned, folders, publish, publish_weights, without_sound
 
 FIGURE_1 = """configuration,speedup,speedup_ci_low,speedup_ci_high,dnsmos_ovrl,dnsmos_ovrl_ci_low,dnsmos_ovrl_ci_high,\
 dnsmos_sig,dnsmos_sig_ci_low,dnsmos_sig_ci_high,dnsmos_bak,dnsmos_bak_ci_low,dnsmos_bak_ci_high,delta_ovrl,\
@@ -89,3 +91,26 @@ def test_weights_are_those_of_the_run_in_half_precision(tmp_path, monkeypatch):
         assert file.metadata()["steps"] == "0"
         for name, value in model.state_dict().items():
             assert torch.equal(file.get_tensor(name), value.half())
+
+
+def test_the_card_pairs_by_clip(tmp_path, monkeypatch):
+    """Two clips, gains 0.5 and 0.7 over noisy, the small network 0.08 and 0.12 below the large one."""
+    laboratory = Laboratory(Settings(outputs=str(tmp_path / "outputs")))
+    monkeypatch.setattr(laboratory, "network", lambda name, seed=None: laboratory.untrained(name))
+    scores = {"CRUSE32": (2.5, 3.0), "P.500": (2.42, 2.88), "noisy": (2.0, 2.3)}
+
+    def table(name):
+        columns = dict.fromkeys(("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl", "si_sdr_db"), scores[name])
+        return pd.DataFrame({"clip": ["000", "001"]} | columns)
+
+    names = {CONFIGURATIONS[name]: name for name in ("CRUSE32", "P.500")}
+    monkeypatch.setattr(laboratory, "scores", lambda run, recordings: table(names[run.widths]))
+    monkeypatch.setattr(laboratory, "noisy_scores", lambda recordings=False: table("noisy"))
+    text = card(laboratory, ["CRUSE32", "P.500"])
+    large, small = (next(row for row in text.splitlines() if name in row.split("|")[1]) for name in names.values())
+    assert "| 2.75 | 2.75 | 2.75 | +0.60 [" in large
+    assert large.endswith("| – |")
+    assert "| 2.65 | 2.65 | 2.65 | +0.50 [" in small
+    assert "| −0.10 [−0.12, −0.08] |" in small
+    assert "2 test clips" in text
+    assert "they score 2.15" in text

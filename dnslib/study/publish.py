@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -22,6 +23,7 @@ from dnslib.experiments import Laboratory
 from dnslib.paths import PROJECT, remove, resolve, write_atomically
 from dnslib.published import WEIGHTS
 from dnslib.settings import Settings
+from dnslib.study import readme
 
 TARGET = PROJECT / "notebooks" / "published"
 NAMES = ("CRUSE32", "P.500", "P.750", "P.875")  # the configurations whose weights are published
@@ -73,6 +75,26 @@ def publish_weights(laboratory: Laboratory, names: Iterable[str] = NAMES, folder
     return written
 
 
+def card(laboratory: Laboratory, names: Iterable[str] = NAMES) -> str:
+    """The scores of the published weights as Markdown, for the model card; brackets are 95 % intervals by clip."""
+    rows = {name: partial(laboratory.network, name) for name in names}
+    gains = laboratory.quality_table(rows, against_noisy=True).set_index("model")
+    losses = laboratory.quality_table(rows, reference=next(iter(rows))).set_index("model")
+    head = ("network", "parameters", "SIG", "BAK", "OVRL", "ΔOVRL over noisy", f"ΔOVRL over {next(iter(rows))}")
+    lines = [readme.line(head), readme.line(["---"] + ["---:"] * (len(head) - 1))]
+    for name in rows:
+        scores = [f"{gains.loc[name, metric]:.2f}" for metric in ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl")]
+        deltas = [readme.interval(table.loc[name], "delta_ovrl", sign="+") for table in (gains, losses)]
+        parameters = f"{laboratory.summary(laboratory.network(name))['parameters']:,}".replace(",", " ")
+        lines.append(readme.line([name, parameters, *scores, *deltas]))
+    noisy, settings = laboratory.noisy_scores(), laboratory.settings
+    about = (
+        f"{len(noisy)} test clips of {settings.clip_seconds:g} s, SNR −5 to 15 dB, of speakers and noises that no "
+        f"training heard; unprocessed they score {noisy['dnsmos_ovrl'].mean():.2f}. One seed; scored before rounding."
+    )
+    return "\n".join([*lines, "", about])
+
+
 def folders(settings: dict) -> dict[str, str]:
     """What to write in place of the folders of this machine, longest first."""
     replaced = {str(PROJECT): "."}
@@ -118,7 +140,9 @@ def main(arguments: list[str]) -> None:
     remove(TARGET)
     written = publish(outputs)
     settings = json.loads(_read(outputs / "results" / "provenance.json"))["settings"]
-    written += publish_weights(Laboratory(Settings(**settings)))
+    laboratory = Laboratory(Settings(**settings))
+    written += publish_weights(laboratory)
+    readme.replace(WEIGHTS / "README.md", card(laboratory))
     size_mb = sum(path.stat().st_size for path in written) / 1e6
     print(
         f"{len(written)} files, {size_mb:.1f} MB, in {TARGET.relative_to(PROJECT)} and {WEIGHTS.relative_to(PROJECT)}"

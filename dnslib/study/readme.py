@@ -16,13 +16,18 @@ START, END = "<!-- results:start -->", "<!-- results:end -->"
 
 def update(outputs: Path, readme: Path = PROJECT / "README.md") -> None:
     """Replace what stands between the markers of ``readme`` by the results below ``outputs``."""
+    replace(readme, block(outputs / "results"))
+
+
+def replace(readme: Path, results: str) -> None:
+    """Replace what stands between the markers of ``readme``; raises MisuseError where they do not stand there once."""
     text = readme.read_text(encoding="utf-8")
     if text.count(START) != 1 or text.count(END) != 1:
         raise MisuseError(f"{readme.name} needs the lines {START} and {END}, each once.")
     before, _, rest = text.partition(START)
     after = rest.partition(END)[2]
     with write_atomically(readme) as temporary:
-        temporary.write_text(f"{before}{START}\n{block(outputs / 'results')}\n{END}{after}", encoding="utf-8")
+        temporary.write_text(f"{before}{START}\n{results}\n{END}{after}", encoding="utf-8")
 
 
 def block(results: Path) -> str:
