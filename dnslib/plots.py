@@ -422,7 +422,9 @@ def sparse_speedups(table: pd.DataFrame, rivals: pd.DataFrame | None = None, pan
     """
     needed(table, ["kernel", "zeros", "speedup"])
     panels = list(table[panel].unique()) if panel in table else [None]
-    figure, grid = plt.subplots(1, len(panels), sharey=True, squeeze=False, figsize=(3.9 * len(panels) + 2.4, 4.4))
+    figure, grid = plt.subplots(
+        1, len(panels), sharex=True, sharey=True, squeeze=False, figsize=(3.9 * len(panels) + 2.4, 4.4)
+    )
     looks = dict(
         zip(table["kernel"].unique(), zip(sns.color_palette("colorblind"), "osD^vPX*<>", strict=True), strict=False)
     )

@@ -486,7 +486,7 @@ def _about(case: Case) -> dict:
         "case": case.name,
         "kernel": kernel.name,
         "library": kernel.library,
-        "storage": kernel.storage,
+        "format": kernel.storage,
         "block": "x".join(map(str, kernel.block)) if kernel.block else "",
         "dense": kernel.dense,
         "configuration": case.configuration,

@@ -43,6 +43,14 @@ OWN: dict[str, dict] = {
     "05_3_sparsity": {},
     "06_conclusions": {},
     "07_4_training": {"raced_configuration": "P.875", "race_seeds": 2, "race_steps": 2, "raced_crop_seconds": 1.0},
+    "07_3_sparsity_that_pays": {
+        "product_rounds": 2,
+        "product_frames": 1,
+        "cold_frames": 1,
+        "product_zeros": [0.5, 0.9],
+        "quality_zeros": [0.5],
+        "quality_clips": 2,
+    },
     "07_2_search": {"trials": 3, "search_steps": 1, "search_rounds": 2, "validation_crops": 2, "scored_designs": 1},
 }
 
