@@ -318,7 +318,7 @@ class Laboratory:
         path = self.train(run) / f"streaming-{source_digest(export)}{kind}.onnx"
         return path if path.exists() else export.export_streaming(self.load(run), path, form)
 
-    def training_frames(self, crops: int = 5, seconds: float = 4.0) -> np.ndarray:
+    def training_frames(self, crops: int = 2, seconds: float = 4.0) -> np.ndarray:
         """Log power ``(T, 161)`` of some training mixtures, one after another: what a form is chosen on."""
         noisy, _ = data.Mixtures(self.corpora.train, self.settings.seed, crops, seconds).batch(0)
         return log_power(stft(noisy)).flatten(0, 1).cpu().numpy()

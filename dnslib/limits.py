@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 import torch
@@ -22,11 +23,11 @@ from dnslib.machine import last_level_cache_mb
 from dnslib.profiling import macs_by_operator, weight_bytes
 from dnslib.progress import track
 
-REPEATS = 20
-SUMMED_BYTES = 64e6  # at least, in one timing: a small array is summed several times
+REPEATS = 60
+SUMMED_BYTES = 64e6  # in one timing: part of a large array, the next time the following part; a small one several times
 MEMORY_CACHES, LEAST_MEMORY_MB = 8, 256  # the large array: so many last-level caches, and no less
 CACHE_SHARE = 0.25  # of the last-level cache that the small array takes: more than the caches below it hold
-SIZE = 768  # of the square matrices: 0.45 billion multiply-accumulates
+SIZE = 512  # of the square matrices: some milliseconds, short enough to pass undisturbed on a busy machine
 INT8_OPERATORS = {"MatMulNBits", "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat", "ConvInteger"} | {
     "QLinearMatMul",
     "QLinearConv",
@@ -81,7 +82,7 @@ def measure(repeats: int = REPEATS, memory_mb: float | None = None, cache_mb: fl
     memory_mb = memory_mb or max(LEAST_MEMORY_MB, MEMORY_CACHES * last_level)
     cache_mb = cache_mb or CACHE_SHARE * last_level
     trials = {
-        "memory_gb_s": (_reader(memory_mb), f"sum of {memory_mb:.0f} MB of float32"),
+        "memory_gb_s": (_reader(memory_mb), f"sum of {memory_mb:.0f} MB of float32, part by part"),
         "cache_gb_s": (_reader(cache_mb), f"sum of {cache_mb:.1f} MB of float32, again and again"),
         "float32_gmac_s": (_multiplier(size, np.float32), f"MatMul of {size} x {size}"),
         "int8_gmac_s": (_multiplier(size, np.int8), f"MatMulInteger of {size} x {size}, uint8 by int8"),
@@ -113,15 +114,21 @@ def _unit(name: str) -> str:
 
 
 def _reader(megabytes: float) -> Callable[[], float]:
-    """Function that sums an array of so many MB and returns the 10^9 bytes read in a second."""
+    """Function that sums an array of so many MB, or the next part of it, and returns the 10^9 bytes read in a second.
+
+    What was read a whole array ago is in no cache smaller than the array.
+    """
     array = torch.ones(max(1, round(megabytes * 1e6 / 4)))
+    parts = array.chunk(max(1, round(4 * len(array) / SUMMED_BYTES)))
     passes = max(1, round(SUMMED_BYTES / (4 * len(array))))
+    coming = cycle(parts)
 
     def trial() -> float:
+        part = next(coming)
         start = time.perf_counter()
         for _ in range(passes):
-            array.sum()
-        return passes * 4 * len(array) / (time.perf_counter() - start) / 1e9
+            part.sum()
+        return passes * 4 * len(part) / (time.perf_counter() - start) / 1e9
 
     return trial
 

@@ -359,11 +359,15 @@ def ladder(table: pd.DataFrame) -> Figure:
     columns = ["latency_ms", *(column for column in (*CONDITIONS, "bound_ms") if column in table)]
     low, high = table[columns].min().min(), table[columns].max().max()
     axes.set_xscale("log")
-    axes.set_xlim(low * 0.75, high * 1.9)
+    axes.set_xlim(low * 0.75, high * 4)
+    ticks = [digit * 10.0**power for power in range(-4, 3) for digit in (1, 2, 5)]
+    axes.set_xticks([tick for tick in ticks if low * 0.75 <= tick <= high * 4])
     chosen = table["chosen"] if "chosen" in table else pd.Series(False, index=table.index)
     for row, entry in enumerate(table.to_dict(orient="records")):
         weight = "bold" if chosen.iloc[row] else "normal"
-        end = max(entry[column] for column in columns)
+        end = max(
+            *(entry[column] for column in columns), latency[row] + (0 if distances is None else distances[1, row])
+        )
         note = f"{three_digits(entry['latency_ms'])} ms"
         note += f"   {three_digits(entry['speedup'])}x" if "speedup" in table else ""
         beside = {"xytext": (8, 0), "textcoords": "offset points", "va": "center", "fontsize": 8.5}
@@ -373,7 +377,7 @@ def ladder(table: pd.DataFrame) -> Figure:
         label.set_fontweight("bold" if is_chosen else "normal")
     axes.set_ylim(rows[-1] + 0.8, -0.8)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("latency of one 10 ms frame, ms  (bars: back to back, 95 % interval; bold: chosen)")
     axes.grid(axis="y", visible=False)
     if axes.get_legend_handles_labels()[0]:

@@ -108,9 +108,21 @@ def test_a_rate_is_work_by_time(monkeypatch):
     """On a clock of which every look is half a second later than the last one."""
     now = iter(np.arange(0, 1000, 0.5))
     monkeypatch.setattr(limits.time, "perf_counter", lambda: next(now))
-    assert limits._reader(100)() == pytest.approx(0.1 / 0.5)
+    halves = limits._reader(128)  # two parts of 64 MB, taken in turn
+    assert [halves() for _ in range(3)] == pytest.approx([64e-3 / 0.5] * 3)
     assert limits._reader(1)() == pytest.approx(64 * 1e-3 / 0.5)  # 64 passes over one MB
     assert limits._multiplier(50, np.float32)() == pytest.approx(50**3 / 0.5 / 1e9)
+
+
+def test_a_large_array_is_read_part_after_part(monkeypatch):
+    """So that each part is read again only after all the others."""
+    read, total = [], torch.Tensor.sum
+    monkeypatch.setattr(torch.Tensor, "sum", lambda part: read.append(part.data_ptr()) or total(part))
+    trial = limits._reader(256)
+    for _ in range(8):
+        trial()
+    assert len(set(read[:4])) == 4
+    assert read[:4] == read[4:]
 
 
 def test_threads_are_given_back():

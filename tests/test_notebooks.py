@@ -42,6 +42,14 @@ OWN: dict[str, dict] = {
     "05_2_fine_tuning": {"configurations": ["P.500", "P.875"], "fractions": [0.5]},
     "05_3_sparsity": {},
     "06_conclusions": {},
+    "07_1_deployment": {
+        "deployed_configurations": ["P.875"],
+        "quality_clips": 2,
+        "ladder_frames": 5,
+        "paced_rounds": 2,
+        "overhead_frames": 20,
+        "soak_minutes": 0.02,
+    },
     "07_4_training": {"raced_configuration": "P.875", "race_seeds": 2, "race_steps": 2, "raced_crop_seconds": 1.0},
     "07_3_sparsity_that_pays": {
         "product_rounds": 2,
