@@ -18,8 +18,9 @@ import soundfile
 import soxr
 
 from dnslib.data.folders import Unusable, files
-from dnslib.denoiser import Denoiser, find_model
+from dnslib.denoiser import Denoiser
 from dnslib.errors import MisuseError
+from dnslib.networks import find_model
 from dnslib.paths import write_atomically
 from dnslib.progress import duration, track
 from dnslib.stft import SAMPLE_RATE

@@ -17,8 +17,9 @@ from dnslib.export.sessions import (
     run_streaming,
     session_options,
 )
+from dnslib.export.spectral import SpectralSession
 
 __all__ = [
-    "FORMS", "INPUT", "NEXT", "OUTPUT", "StreamingSession", "as_frames", "export_streaming", "flushed_denormals",
-    "initial_states", "onnxruntime", "open_session", "run_streaming", "session_options",
+    "FORMS", "INPUT", "NEXT", "OUTPUT", "SpectralSession", "StreamingSession", "as_frames", "export_streaming",
+    "flushed_denormals", "initial_states", "onnxruntime", "open_session", "run_streaming", "session_options",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Streaming files at work: one frame in, one gain out, one thread, the states kept inside ONNX Runtime."""
 
 import os
+from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
@@ -12,7 +13,8 @@ from dnslib.paths import resolve
 from dnslib.stft import BINS
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_DENORMAL, _ONE = np.float32(1e-40), np.float32(1)
+_DENORMAL, _ONE = 5e-324, 1.0  # Python's numbers: the processor's setting holds for them too, and they are cheap
+_flush_denormals = torch.set_flush_denormal
 
 
 @cache
@@ -42,12 +44,14 @@ class flushed_denormals:  # a generator would cost several times as much
     and out takes a microsecond or two, so that it can stand around every frame of live audio.
     """
 
+    __slots__ = ("_flushed_already",)
+
     def __enter__(self) -> None:
-        self._flushed_already = bool(_DENORMAL * _ONE == 0)
-        torch.set_flush_denormal(True)
+        self._flushed_already = _DENORMAL * _ONE == 0
+        _flush_denormals(True)
 
     def __exit__(self, *_) -> None:
-        torch.set_flush_denormal(self._flushed_already)
+        _flush_denormals(self._flushed_already)
 
 
 def session_options():
@@ -105,33 +109,33 @@ def initial_states(session_or_path) -> dict[str, np.ndarray]:
     """Zeros for every state of a streaming network, by input name. Raises MisuseError as `open_session` does."""
     is_path = isinstance(session_or_path, str | os.PathLike)
     session = open_session(session_or_path) if is_path else session_or_path
-    return {v.name: np.zeros(v.shape, np.float32) for v in session.get_inputs() if v.name != INPUT}
+    return _zeros(session, {INPUT})
 
 
-class StreamingSession:
-    """A streaming file ready to run: `step` takes one frame, the states stay inside the runtime.
+def _zeros(session, others: set[str]) -> dict[str, np.ndarray]:
+    return {v.name: np.zeros(v.shape, np.float32) for v in session.get_inputs() if v.name not in others}
 
-    Two sets of state buffers take turns: what one step writes the next one reads, so that nothing is copied or
-    allocated between frames, as in a program that deploys the network.
+
+class StatefulSession:
+    """A session whose states stay inside the runtime: `run` takes what the bound inputs hold.
+
+    Two sets of state buffers take turns: what one run writes the next one reads, so that nothing is copied or
+    allocated between frames, as in a program that deploys the network. ``inputs`` and ``outputs`` are bound for good.
     """
 
-    def __init__(self, path: str | os.PathLike, options=None):
-        self.session = open_session(path, options)
-        self._frame = _buffer((1, 1, 1, BINS))
-        self._gain_values = np.zeros((1, 1, 1, BINS), np.float32)  # the runtime writes right into this array
-        self._gain = onnxruntime().OrtValue.ortvalue_from_numpy(self._gain_values)
-        self._zeros = initial_states(self.session)
+    def __init__(self, session, inputs: Mapping[str, object], outputs: Mapping[str, object]):
+        self.session = session
+        self._zeros = _zeros(session, set(inputs))
         self._states = [{name: _buffer(zero.shape) for name, zero in self._zeros.items()} for _ in range(2)]
-        self._bindings = [self._bind(*self._states), self._bind(*reversed(self._states))]
+        self._bindings = [self._bind(*states, inputs, outputs) for states in (self._states, self._states[::-1])]
         self.reset()
 
-    def _bind(self, states: dict, next_states: dict):
+    def _bind(self, states: dict, next_states: dict, inputs: Mapping, outputs: Mapping):
         binding = self.session.io_binding()
-        binding.bind_ortvalue_input(INPUT, self._frame)
-        binding.bind_ortvalue_output(OUTPUT, self._gain)
-        for name in states:
-            binding.bind_ortvalue_input(name, states[name])
-            binding.bind_ortvalue_output(name + NEXT, next_states[name])
+        for name, value in {**inputs, **states}.items():
+            binding.bind_ortvalue_input(name, value)
+        for name, value in {**outputs, **{name + NEXT: state for name, state in next_states.items()}}.items():
+            binding.bind_ortvalue_output(name, value)
         return binding
 
     def reset(self) -> None:
@@ -140,16 +144,33 @@ class StreamingSession:
         for name, zero in self._zeros.items():
             self._states[0][name].update_inplace(zero)
 
+    def run(self) -> None:
+        self.session.run_with_iobinding(self._bindings[self._turn])
+        self._turn = 1 - self._turn
+
+
+class StreamingSession(StatefulSession):
+    """A streaming file ready to run: `step` takes one frame, the states stay inside the runtime."""
+
+    def __init__(self, path: str | os.PathLike, options=None):
+        self._frame = _buffer((1, 1, 1, BINS))
+        self._gain_values = np.zeros((1, 1, 1, BINS), np.float32)
+        super().__init__(open_session(path, options), {INPUT: self._frame}, {OUTPUT: bound(self._gain_values)})
+
     def step(self, frame: np.ndarray) -> None:
         """Run one frame of log power: float32, contiguous, (1, 1, 1, 161) or (161,)."""
         self._frame.update_inplace(frame)
-        self.session.run_with_iobinding(self._bindings[self._turn])
-        self._turn = 1 - self._turn
+        self.run()
 
     @property
     def gain(self) -> np.ndarray:
         """Gain of the last frame, (161,)."""
         return self._gain_values.flatten()  # a copy
+
+
+def bound(values: np.ndarray):
+    """The contiguous array as a value of the runtime, which reads and writes its memory: keep both."""
+    return onnxruntime().OrtValue.ortvalue_from_numpy(values)
 
 
 def _buffer(shape: tuple[int, ...]):

@@ -1,0 +1,80 @@
+"""A streaming network that reads the noisy spectrum of a frame and writes the enhanced one: for live audio.
+
+Log power and the product with the gain are nodes of its graph. Six nodes more cost less than the same steps in NumPy: a
+large network pushes NumPy's code out of the caches in every frame, and each call has to fetch it again.
+"""
+
+import math
+import os
+
+import numpy as np
+import onnx
+
+from dnslib.export.graph import INPUT, OUTPUT, Graph
+from dnslib.export.sessions import StatefulSession, bound, flushed_denormals, onnxruntime, open_session, session_options
+from dnslib.paths import resolve
+from dnslib.stft import BINS, LOG_POWER_CENTRE, LOG_POWER_SPREAD, POWER_FLOOR
+
+SPECTRUM, ENHANCED = "spectrum", "enhanced"
+SHAPE = (1, 1, 1, BINS, 2)  # real and imaginary part side by side, as NumPy lays out complex numbers
+AXES_ARE_AN_INPUT = 18  # of reductions, from this opset on
+
+
+def between_spectra(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Change a streaming network, in place, to one from ``spectrum`` to ``enhanced``, both `SHAPE`; states stay."""
+    graph, own = Graph(), model.graph
+    _log_power(graph, graph.input(SPECTRUM, SHAPE), opset(model))
+    before = list(graph.nodes)
+    gains = graph.reshape("transform/gains", OUTPUT, (*SHAPE[:-1], 1))
+    graph.node("Mul", "transform/product", SPECTRUM, gains, output=graph.output(ENHANCED, SHAPE))
+    nodes = [*before, *own.node, *graph.nodes[len(before) :]]
+    inputs = [*graph.inputs, *(value for value in own.input if value.name != INPUT)]
+    outputs = [*graph.outputs, *(value for value in own.output if value.name != OUTPUT)]
+    for field, values in ((own.node, nodes), (own.input, inputs), (own.output, outputs)):
+        copies = [type(value).FromString(value.SerializeToString()) for value in values]
+        del field[:]
+        field.extend(copies)
+    own.initializer.extend(graph.constants)
+    return model
+
+
+def _log_power(graph: Graph, spectrum: str, opset: int) -> None:
+    """As `dnslib.stft.log_power`."""
+    if opset < AXES_ARE_AN_INPUT:
+        power = graph.node("ReduceSumSquare", "transform/power", spectrum, axes=[4], keepdims=0)
+    else:
+        axes = graph.constant("transform/axes", [4])
+        power = graph.node("ReduceSumSquare", "transform/power", spectrum, axes, keepdims=0)
+    floor, scale, shift = (
+        graph.constant(f"transform/{name}", np.float32(value))
+        for name, value in (
+            ("floor", POWER_FLOOR),
+            ("scale", 1 / (math.log(10) * LOG_POWER_SPREAD)),
+            ("shift", -LOG_POWER_CENTRE / LOG_POWER_SPREAD),
+        )
+    )
+    x = graph.node("Log", "transform/log", graph.node("Add", "transform/floored", power, floor))
+    graph.node("Add", "transform/shifted", graph.node("Mul", "transform/scaled", x, scale), shift, output=INPUT)
+
+
+def opset(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators in a file."""
+    return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+
+
+class SpectralSession(StatefulSession):
+    """A streaming file ready for spectra: fill ``spectrum``, `run`, read ``enhanced``, both complex64 ``(161,)``.
+
+    Raises MisuseError as `dnslib.export.open_session` does.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        open_session(path)  # tells what is wrong with a file
+        model = between_spectra(onnx.load(resolve(path)))
+        with flushed_denormals():
+            session = onnxruntime().InferenceSession(
+                model.SerializeToString(), session_options(), providers=["CPUExecutionProvider"]
+            )
+        parts = {name: np.zeros(SHAPE, np.float32) for name in (SPECTRUM, ENHANCED)}
+        self.spectrum, self.enhanced = (part.reshape(-1).view(np.complex64) for part in parts.values())
+        super().__init__(session, {SPECTRUM: bound(parts[SPECTRUM])}, {ENHANCED: bound(parts[ENHANCED])})

@@ -1,0 +1,108 @@
+"""Which network is meant by a path or a name, and the streaming file of it."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from dnslib.errors import MisuseError
+from dnslib.export import FORMS, export_streaming
+from dnslib.model import Cruse, load_weights
+from dnslib.paper import CONFIGURATIONS
+from dnslib.paths import PROJECT, resolve
+from dnslib.published import WEIGHTS
+from dnslib.settings import unknown
+
+MODEL_SUFFIXES = (".onnx", ".safetensors")
+DEFAULT_FORM = "exact"
+
+
+def find_model(path_or_name: str | os.PathLike) -> Path:
+    """The file meant: a streaming ONNX file, a safetensors file, or the weights of a named configuration.
+
+    Relative paths are resolved against the project. Raises MisuseError, saying what is known or how to get one.
+    """
+    path = resolve(path_or_name)
+    if str(path_or_name) in CONFIGURATIONS:
+        return weights_of(str(path_or_name))
+    if path.suffix not in MODEL_SUFFIXES and not path.exists():
+        raise MisuseError(unknown("configuration", str(path_or_name), CONFIGURATIONS))
+    if not path.is_file():
+        raise MisuseError(f"There is no file {path}.")
+    if path.suffix not in MODEL_SUFFIXES:
+        raise MisuseError(f"{path} is neither a streaming network (.onnx) nor weights (.safetensors).")
+    return path
+
+
+def weights_of(name: str, shipped: Path = WEIGHTS, outputs: Path = PROJECT / "outputs") -> Path:
+    """Weights of a configuration: those that the project brings along, else a finished run's.
+
+    Among the studies under ``outputs`` the one that finished such a run last is taken, and in it, where ablations stand
+    beside the network itself, the run with the lowest loss on the validation data. Runs without training and sparse
+    ones do not count.
+    """
+    if (path := shipped / f"{name}.safetensors").is_file():
+        return path
+    runs = [done.parent for done in outputs.glob("*/runs/*/DONE") if _is_trained(done.parent, name)]
+    if not runs:
+        raise MisuseError(
+            f"There are no weights of {name} yet: train some by `python -m dnslib run 05_0_speed_and_quality`, "
+            "or name a streaming .onnx or a .safetensors file."
+        )
+    newest = max(runs, key=lambda run: (run / "DONE").stat().st_mtime_ns).parent
+    return min((run for run in runs if run.parent == newest), key=_validation_loss) / "model.safetensors"
+
+
+def _is_trained(run: Path, name: str) -> bool:
+    config = _read_json(run / "config.json")
+    trained = config.get("steps", 0) > 0 and not config.get("sparsity")
+    return trained and config.get("widths") == list(CONFIGURATIONS[name]) and (run / "model.safetensors").is_file()
+
+
+def _validation_loss(run: Path) -> float:
+    return _read_json(run / "summary.json").get("validation_loss", float("inf"))
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+@contextmanager
+def streaming_file(path: Path, precision: str | None = None) -> Iterator[Path]:
+    """A streaming ONNX file of what `find_model` found: the file itself, or one exported for as long as this lasts.
+
+    ``precision`` is the form (`dnslib.export.FORMS`) that weights are exported in: exact unless named. Raises
+    MisuseError for another one, and for any given with an ONNX file, which has a form already.
+    """
+    if precision is not None and precision not in FORMS:
+        raise MisuseError(f"There is no precision {precision!r}; choose one of {', '.join(FORMS)}.")
+    if path.suffix == ".onnx":
+        if precision is not None:
+            raise MisuseError(f"{path} has its precision already: leave {precision!r} out, or name weights.")
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="dns-study-") as folder:
+        yield export_streaming(load_network(path), Path(folder, "streaming.onnx"), precision or DEFAULT_FORM)
+
+
+def load_network(path: Path) -> Cruse:
+    """The network of a safetensors file; its widths and groups follow from the shapes of the weights."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in list(file.keys())}
+    except (SafetensorError, OSError) as error:
+        raise MisuseError(f"{path} is not a whole safetensors file: {str(error).splitlines()[0]}.") from None
+    levels = sum(name.startswith("encoders.") and name.endswith(".weight") for name in shapes)
+    try:
+        widths = [shapes[f"encoders.{level}.weight"][0] for level in range(levels)]
+        model = Cruse(widths, groups=shapes["gru.weight_ih"][0])
+    except (KeyError, IndexError, ValueError):
+        raise MisuseError(f"{path} does not hold the weights of a CRUSE network.") from None
+    return load_weights(model, path)
