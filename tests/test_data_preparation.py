@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from dnslib.data import Mixtures, folders, noisy_clips, preparation, prepare, test_clips
+from dnslib.data import Mixtures, added, caches, noisy_clips, prepare, sources, test_clips
 from dnslib.data.corpora import SPLITS, Writer, assign_splits
 from dnslib.errors import MisuseError
 
@@ -21,7 +21,7 @@ def settings(outputs, data="", **more):
 @pytest.fixture(autouse=True, scope="module")
 def few_rooms():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preparation, "ROOMS", dict.fromkeys(SPLITS, 2))
+        patch.setattr(added, "ROOMS", dict.fromkeys(SPLITS, 2))
         yield
 
 
@@ -55,17 +55,17 @@ def recordings(tmp_path):
     return root
 
 
-def sources(corpora, kind):
+def heard(corpora, kind):
     return [set(getattr(getattr(corpora, split), kind).by_source) for split in SPLITS]
 
 
 def test_no_speaker_and_no_noise_stands_in_two_splits(embedded, recordings, tmp_path):
     for corpora in (embedded, prepare(settings(tmp_path, recordings))):
         for kind in ("speech", "noise"):
-            found = sources(corpora, kind)
+            found = heard(corpora, kind)
             assert all(found)
             assert sum(map(len, found)) == len(set.union(*found))
-    speakers = sources(corpora, "speech")
+    speakers = heard(corpora, "speech")
     assert set.union(*speakers) == set("abcde")  # "a" of both corpora is one source
 
 
@@ -124,11 +124,11 @@ def test_an_interrupted_preparation_leaves_no_cache(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        preparation.cached(folder, killed)
+        caches.cached(folder, killed)
     assert not folder.exists()
     left_over = folder.with_name(".key.1234abcd.part")  # what SIGKILL would leave
     left_over.mkdir()
-    preparation.cached(folder, lambda temporary: (temporary / "data.json").write_text("{}"))
+    caches.cached(folder, lambda temporary: (temporary / "data.json").write_text("{}"))
     assert (folder / "data.json").is_file()
     assert not left_over.exists()
 
@@ -162,25 +162,25 @@ def test_shares_of_the_splits():
     assert sorted(assign_splits(dict.fromkeys("abc", 1.0), "speakers").values()) == sorted(SPLITS)
 
 
-def test_sources_of_recordings(tmp_path):
-    def source(name):
-        return folders.noise_source(tmp_path, tmp_path / name)
-
+def test_sources_of_recordings():
+    source = sources.noise_source
     assert source("esc/rain/1-2345-A-10.wav") == source("esc/rain/1-2345-B-10.wav") != source("esc/rain/1-99-A-10.wav")
     assert source("home/train/a_01.wav") == source("home/train/b.wav") == "home/train"
     assert source("flat/fan_01.wav") == source("flat/fan_02.wav") != source("flat/bell_01.wav")
-    spoken = {tmp_path / "words" / word / f"{n}.wav": 1.0 for word in ("yes", "no") for n in range(2)}
-    spoken |= {tmp_path / "flat" / "x.wav": 5.0, tmp_path / "books" / "19" / "chapter" / "1.wav": 9.0}
-    named = folders.speech_sources(tmp_path, spoken)
+    spoken = {f"words/{word}/{n}.wav": 1.0 for word in ("yes", "no") for n in range(2)}
+    spoken |= {"flat/x.wav": 5.0, "books/19/chapter/1.wav": 9.0}
+    named = sources.speech_sources(spoken, "speech")
     assert sorted(set(named.values())) == ["19", "flat", "words"]
+    assert sources.room_source("hall/1.wav") == sources.room_source("hall/far/2.wav") == "hall"
+    assert sources.room_source("az+005_L.wav") == sources.room_source("az+010_L.wav")  # nothing says: two rooms
 
 
 @pytest.mark.parametrize(
     ("files", "words"),
     [
         (None, "does not exist"),
-        ([], "has no speech/"),
-        (["speech/c/a/1.wav"], "has no noise/"),
+        ([], "has no folder speech/"),
+        (["speech/c/a/1.wav"], "has no folder noise/"),
         (["speech/c/README.txt", "noise/c/1.wav"], "speech holds no recordings"),
         (["speech/c/a/1.wav", "noise/c/1.wav"], "can be decoded"),
     ],
@@ -202,7 +202,7 @@ def test_two_speakers_cannot_make_three_splits(recordings, tmp_path):
         (recordings / "speech" / "first" / speaker / "1.flac").unlink()
     with pytest.raises(MisuseError, match="at least 3 speakers"):
         prepare(settings(tmp_path, recordings))
-    assert not any(path.suffix != ".lock" for path in (tmp_path / "data").iterdir())
+    assert not list((tmp_path / "data").rglob("data.json"))
 
 
 def test_noisy_clips_of_a_blind_set(tmp_path, capsys):

@@ -1,46 +1,99 @@
-"""Folders of recordings: which files, who speaks in them, and their samples at 16 kHz mono.
+"""Recordings in folders: which files there are, and their samples at 16 kHz mono.
 
-``speech/<corpus>/<speaker>/…``, ``noise/<corpus>/<class>/…``, ``rir/<room>/…`` hold wav, flac, ogg or mp3 at any rate.
-What may share a voice or an original recording gets one *source*, and a source never stands in two splits:
-* speech: the name of the speaker's folder, so a speaker of two corpora is one source; a corpus without speaker folders
-  is one source as a whole, and so is one of single words (median under 2.5 s), whose folders are words, not speakers;
-* noise: corpus and class folder; files named as in ESC-50 (fold-clip-take-class) by their clip; files right under
-  the corpus by their name without a trailing number, as ``train_01`` and ``train_02`` are pieces of one recording;
-* rooms: the first folder under ``rir/``.
+wav, flac, ogg, opus or mp3 at any rate, with any number of channels. A file that cannot be used raises `Unusable` with
+the reason; `Passing` is a reason that may be gone at the next run, so it is never remembered.
 """
 
-import re
-from collections.abc import Callable
+import io
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
 import soxr
 
-from dnslib.errors import MisuseError
 from dnslib.stft import SAMPLE_RATE
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
-SINGLE_WORDS_SECONDS = 2.5
 _NOT_RECORDINGS = {".txt", ".md", ".csv", ".json", ".pdf", ".html", ".tsv", ".trn", ".xml", ""}
-_ESC50 = re.compile(r"\d-(\d+)-[A-Z]-\d+$")
-_PIECE = re.compile(r"[_-]?\d+$")
 
 
 class Unusable(ValueError):
     """Why one file is skipped."""
 
 
+class Passing(Unusable):
+    """Why one file is skipped this time: no permission, somebody is writing it."""
+
+
+class Entry(NamedTuple):
+    """A file: its name below the folder that was listed, and its size and time of change ("" when not to be had)."""
+
+    name: str
+    stamp: str
+
+
+def entries(folder: str | Path, closed: list[str] | None = None) -> list[Entry]:
+    """All files below a folder that are or pretend to be recordings, sorted; notes and hidden files are left out.
+
+    Links to folders are followed, each folder once. ``closed`` takes the names of folders that may not be listed.
+    """
+    found = [Entry(name, stamp_of(os.path.join(folder, name))) for name in walk(str(folder), "", set(), closed)]
+    return sorted(found, key=lambda entry: entry.name.split("/"))
+
+
+def walk(root: str, below: str, seen: set, closed: list[str] | None = None) -> Iterator[str]:
+    """Names, below ``root``, of the recordings in the folder ``below`` and its folders, in no order."""
+    try:
+        status = os.stat(os.path.join(root, below))
+        with os.scandir(os.path.join(root, below)) as scanned:
+            inside = [(entry.name, entry.is_dir(), entry.is_file()) for entry in scanned]
+    except OSError:
+        if closed is not None:
+            closed.append(below or os.path.basename(root))
+        return
+    if (status.st_dev, status.st_ino) in seen:
+        return
+    seen.add((status.st_dev, status.st_ino))
+    for name, is_folder, is_file in inside:
+        path = f"{below}/{name}" if below else name
+        if is_folder:
+            yield from walk(root, path, seen, closed)
+        elif is_file and not name.startswith(".") and os.path.splitext(name)[1].lower() not in _NOT_RECORDINGS:
+            yield path
+
+
 def files(folder: Path) -> list[Path]:
-    """All files below a folder that are or pretend to be recordings, sorted; notes and hidden files are left out."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and path.suffix.lower() not in _NOT_RECORDINGS and not path.name.startswith(".")
-    )
+    """Paths of all recordings below a folder, sorted."""
+    return [folder / name for name in sorted(walk(str(folder), "", set()), key=lambda name: name.split("/"))]
 
 
-def read(path: Path) -> np.ndarray:
+def stamp_of(path: str) -> str:
+    """Size and time of change, and whether the file may be read; "" for a file that is gone."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}" + ("" if os.access(path, os.R_OK) else " closed")
+
+
+def read_bytes(path: str, stamp: str | None = None) -> bytes:
+    """The content of a file; raises Passing where it may not be read or changes meanwhile, also since ``stamp``."""
+    before = stamp_of(path)
+    try:
+        content = Path(path).read_bytes()
+    except PermissionError:
+        raise Passing("may not be read: no permission") from None
+    except OSError as error:
+        raise Passing(f"cannot be read: {error.strerror}") from None
+    if before != stamp_of(path) or stamp not in (None, before) or len(content) != int(before.split()[0]):
+        raise Passing("changed while it was read")
+    return content
+
+
+def read(path: Path | io.BytesIO) -> np.ndarray:
     """One recording as float32 ``(samples,)``, 16 kHz, the mean of its channels.
 
     Raises Unusable with the reason for what is not audio, empty, not finite or silent.
@@ -49,7 +102,7 @@ def read(path: Path) -> np.ndarray:
     return converted(samples, rate)
 
 
-def read_as_is(path: Path) -> tuple[np.ndarray, int]:
+def read_as_is(path: Path | io.BytesIO) -> tuple[np.ndarray, int]:
     """Samples ``(samples, channels)`` and rate of a file; raises Unusable."""
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
@@ -70,56 +123,17 @@ def converted(samples: np.ndarray, rate: int) -> np.ndarray:
     return mono if rate == SAMPLE_RATE else soxr.resample(mono, rate, SAMPLE_RATE).astype(np.float32)
 
 
-def read_room(path: Path) -> np.ndarray:
+def read_room(path: Path | io.BytesIO) -> np.ndarray:
     """The first channel of an impulse response at 16 kHz: a mean of channels would comb it."""
     samples, rate = read_as_is(path)
     return converted(samples[:, :1], rate)
 
 
-def try_read(path: Path, reader: Callable[[Path], np.ndarray] = read) -> np.ndarray | str:
-    """What the reader gives, or why the file is unusable; for worker processes and threads."""
-    try:
-        return reader(path)
-    except Unusable as reason:
-        return str(reason)
-
-
-def check(data: Path) -> None:
-    """Raises MisuseError, one sentence, where ``data`` is not a folder with speech/ and noise/ that hold files."""
-    if not data.is_dir():
-        raise MisuseError(f"The data folder {data} does not exist.")
-    for kind in ("speech", "noise"):
-        if not (data / kind).is_dir():
-            raise MisuseError(
-                f"The data folder {data} has no {kind}/ folder; it needs speech/, noise/ and may have rir/."
-            )
-        if not files(data / kind):
-            raise MisuseError(f"The folder {data / kind} holds no recordings (wav, flac, ogg, mp3).")
-
-
-def speech_sources(root: Path, seconds: dict[Path, float]) -> dict[Path, str]:
-    """Source of every speech file below ``root``, from their lengths in seconds."""
-    corpora: dict[Path, list[Path]] = {}
-    for path in seconds:
-        corpora.setdefault(Path(*path.relative_to(root).parts[:1]), []).append(path)
-    sources = {}
-    for corpus, paths in corpora.items():
-        single_words = np.median([seconds[path] for path in paths]) < SINGLE_WORDS_SECONDS
-        for path in paths:
-            parts = path.relative_to(root).parts
-            whole = single_words or len(parts) < 3
-            sources[path] = (corpus.name if len(parts) > 1 else root.name) if whole else parts[1]
-    return sources
-
-
-def noise_source(root: Path, path: Path) -> str:
-    """Source of a noise file below ``root``."""
-    *folder, _ = path.relative_to(root).parts
-    if match := _ESC50.match(path.stem):
-        return f"{folder[0] if folder else root.name}/{match[1]}"
-    return "/".join(folder[:2]) if len(folder) > 1 else "/".join([*folder, _PIECE.sub("", path.stem) or path.stem])
-
-
-def room_source(root: Path, path: Path) -> str:
-    """Source of an impulse response: its first folder, or its own name."""
-    return path.relative_to(root).parts[0]
+def difference(noisy: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    """The noise of a mixture whose clean speech is known, all ``(samples,)``; or Unusable where they do not fit."""
+    if noisy.shape != clean.shape:
+        raise Unusable("is not as long as its clean recording")
+    noise = noisy - clean
+    if np.abs(noise).max() < 1e-4:
+        raise Unusable("equals its clean recording")
+    return noise

@@ -15,7 +15,6 @@ from dnslib.study.notebooks import Notebook, Parameter
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 OWN_OPTION = {"profile": "--profile", "data": "--data", "outputs": "--outputs", "scheduler": "--scheduler"}
-AUDIO = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -114,12 +113,8 @@ def data_folder(data: str) -> str:
     """Absolute path of the folder of recordings, checked; empty stays empty (the embedded synthesiser)."""
     if not data:
         return ""
+    from dnslib.data import layouts  # imports PyTorch
+
     folder = Path(data).expanduser().resolve()
-    if not folder.is_dir():
-        raise MisuseError(f"the data folder {folder} does not exist" if not folder.exists() else f"{folder} is a file")
-    for kind in ("speech", "noise"):
-        if not (folder / kind).is_dir():
-            raise MisuseError(f"the data folder {folder} has no folder {kind}/ (needed: speech/ and noise/)")
-        if not any(path.suffix.lower() in AUDIO for path in (folder / kind).rglob("*")):
-            raise MisuseError(f"the folder {folder / kind} holds no recording ({', '.join(sorted(AUDIO))})")
+    layouts.recognise(folder)
     return str(folder)
