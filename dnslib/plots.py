@@ -408,6 +408,7 @@ def equivalence(table: pd.DataFrame, margin: float, metrics: Sequence[str] = ("s
             look = {"color": colour(name), "markerfacecolor": colour(name) if within else "white", "markersize": 6.5}
             axes.errorbar(value, row, xerr=bars[:, [row]], fmt="o", elinewidth=2, label=names[row], **look)
         axes.set_title(METRICS.get(metric, metric))
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.grid(axis="y", visible=False)
     panels[0, 0].set_yticks(range(len(table)), names)
     panels[0, 0].set_ylim(len(table) - 0.4, -0.6)
@@ -607,7 +608,7 @@ def pareto_front(table: pd.DataFrame, x: str = "latency_ratio", y: str = "delta_
     front = table[table["on_front"]].sort_values(x)
     axes.step(front[x], front[y], where="post", color=FAINT, linewidth=2, zorder=1, label="front")
     axes.set_xscale("log")
-    ticks = [share for share in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0) if table[x].min() / 1.3 <= share <= 1.3]
+    ticks = [share for share in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0) if table[x].min() / 1.3 <= share <= 1.3]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.1, y=0.12)
