@@ -90,6 +90,8 @@ def add_enhance(commands) -> None:
                          help="file or folder: NAME.enhanced.wav or NAME.enhanced/ next to the input")  # fmt: skip
     enhance.add_argument("--model", default="P.500", metavar="MODEL",
                          help="a configuration, a streaming .onnx or a .safetensors file; P.500")  # fmt: skip
+    enhance.add_argument("--precision", choices=("exact", "int8"),
+                         help="of weights: exact by default; int8 is fast for large networks")  # fmt: skip
     enhance.add_argument("--overwrite", action="store_true", help="replace outputs that are there already")
 
 
@@ -165,6 +167,7 @@ def enhance_command(options: argparse.Namespace) -> int:
         model.absolute() if is_file else options.model,
         options.overwrite,
         tell=lambda line: complain(line, 1),
+        precision=options.precision,
     )
     print(summary)
     return 1 if summary.failed else 0

@@ -61,8 +61,11 @@ def enhance_recordings(
     model: str | os.PathLike = "P.500",
     overwrite: bool = False,
     tell: Callable[[str], object] = print,
+    precision: str | None = None,
 ) -> Summary:
     """Denoise a file, or every recording below a folder, into ``out`` (`destination` where it is not given).
+
+    ``model`` and ``precision`` are those of `dnslib.Denoiser`.
 
     A recording that cannot be used, or whose output is there already, costs one line, given to ``tell``; the others are
     still done. Raises MisuseError for a missing input, an output that is the input or cannot be written, and a model
@@ -71,7 +74,7 @@ def enhance_recordings(
     noisy = Path(noisy).absolute()
     jobs, out = plan(noisy, Path(out).absolute() if out else destination(noisy), overwrite)
     summary = Summary(out, find_model(model))
-    denoisers = Denoisers(summary.model)
+    denoisers = Denoisers(summary.model, precision)
     check_writable(out if noisy.is_dir() else out.parent)
     started = time.perf_counter()
     for _ in track(_all(jobs, denoisers, summary, overwrite, tell), _seconds(jobs), "seconds of audio"):
@@ -169,13 +172,13 @@ def _all(jobs, denoisers, summary: Summary, overwrite: bool, tell) -> Iterator[f
 class Denoisers:
     """As many denoisers of one model as a recording has channels; kept from recording to recording."""
 
-    def __init__(self, model: Path):
-        self.model = model
-        self.ready = [Denoiser(model)]
+    def __init__(self, model: Path, precision: str | None = None):
+        self.model, self.precision = model, precision
+        self.ready = [Denoiser(model, precision)]
 
     def take(self, channels: int) -> list[Denoiser]:
         while len(self.ready) < channels:
-            self.ready.append(Denoiser(self.model))
+            self.ready.append(Denoiser(self.model, self.precision))
         for denoiser in self.ready:
             denoiser.reset()
         return self.ready[:channels]

@@ -5,8 +5,10 @@ import os
 import tracemalloc
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper
 from safetensors.torch import save_file
 
 from dnslib import CONFIGURATIONS, Denoiser, MisuseError, enhance
@@ -14,6 +16,7 @@ from dnslib.denoiser import overhead_rounds_us, overhead_us
 from dnslib.export import StreamingSession, export_streaming
 from dnslib.model import Cruse
 from dnslib.networks import find_model, weights_of
+from dnslib.stft import istft, log_power, stft
 
 WIDTHS, GROUPS = (2, 4, 6), 2
 HOP, LATENCY = 160, 320  # 10 ms, 20 ms at 16 kHz
@@ -291,6 +294,40 @@ def test_weights_of_the_project_come_first(tmp_path):
     (shipped / "P.875.safetensors").touch()
     finished_run(tmp_path / "outputs", "run", 100, loss=0.1)
     assert weights_of("P.875", shipped, tmp_path / "outputs") == shipped / "P.875.safetensors"
+
+
+def test_the_precision_of_weights_and_of_files(path, tmp_path):
+    """Weights run in the form named: plain and exact are the same function, int8 an approximation of it."""
+    model, waveform = restless((4, 8, 16), 1), noise(8_000)
+    weights = tmp_path / "model.safetensors"
+    save_file(model.state_dict(), weights)
+    error = {
+        precision: np.abs(in_chunks(Denoiser(weights, precision), waveform, []) - enhance(model, waveform)).max()
+        for precision in (None, "plain", "exact", "int8")
+    }
+    assert max(error[None], error["plain"], error["exact"]) < 1e-4
+    assert 1e-4 < error["int8"] < 0.05
+    for file, precision, words in [
+        (path, "exact", "has its precision already"),
+        (weights, "int4", "no precision 'int4'; choose one of plain, exact, int8"),
+    ]:
+        with pytest.raises(MisuseError, match=words):
+            Denoiser(file, precision)
+
+
+@pytest.mark.parametrize("opset", [17, 18])
+def test_files_of_other_tools(tmp_path, opset):
+    """A network without states, written by hand: its gain is the logistic function of the log power."""
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 1, 1, 161]) for n in ("log_power", "gain")]
+    graph = helper.make_graph([helper.make_node("Sigmoid", ["log_power"], ["gain"])], "g", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    onnx.save(model, tmp_path / "net.onnx")
+    waveform = noise(4_000)
+    spectrum = stft(torch.from_numpy(waveform))
+    expected = istft(spectrum * torch.sigmoid(log_power(spectrum)), len(waveform)).numpy()
+    got = in_chunks(Denoiser(tmp_path / "net.onnx"), waveform, [123, 456])
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    assert np.abs(expected - waveform).max() > 0.01
 
 
 def test_a_file_of_weights_is_enough(model, tmp_path):

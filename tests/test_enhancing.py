@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import save_file
 
 from dnslib import Cruse, MisuseError, enhance
 from dnslib.__main__ import main
@@ -121,6 +122,23 @@ def test_loud_samples_are_clipped_not_wrapped(transparent, tmp_path):
     assert (got[inner] * square[inner] > 0.5).all()
 
 
+def test_weights_run_in_the_precision_asked_for(tmp_path, capsys):
+    """The exact form gives what PyTorch gives, int8 something close to it."""
+    torch.manual_seed(0)
+    model = Cruse((4, 8, 16), 1).eval()  # wide enough for its largest products to be quantised
+    weights = tmp_path / "model.safetensors"
+    save_file(model.state_dict(), weights)
+    waveform = 0.1 * np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
+    noisy = write(tmp_path / "noisy.wav", waveform, subtype="FLOAT")
+    errors = {}
+    for precision in ("exact", "int8"):
+        out = tmp_path / f"{precision}.wav"
+        assert main(["enhance", str(noisy), str(out), "--model", str(weights), "--precision", precision]) == 0
+        errors[precision] = np.abs(soundfile.read(out, dtype="float32")[0] - enhance(model, waveform)).max()
+    assert errors["exact"] < 1e-5
+    assert 1e-5 < errors["int8"] < 1e-2
+
+
 # folders
 
 
@@ -210,6 +228,8 @@ def test_misuse_is_one_line_and_writes_nothing(net, folder, capsys, monkeypatch)
         (["a.wav", "--model", "net.onnx"], "net.onnx cannot be opened as an ONNX network"),
         (["a.wav", "--model", "no.onnx"], "There is no file"),
         (["a.wav", "--model", "P.600"], "did you mean P.500"),
+        (["a.wav", "--precision", "int8"], "net.onnx has its precision already"),
+        (["a.wav", "--precision", "int4"], "invalid choice: 'int4'"),
     ]:
         model = [] if "--model" in arguments else ["--model", str(net)]
         assert main(["enhance", *arguments, *model]) == 2, arguments
