@@ -49,6 +49,7 @@ SYSTEMS = {
     "moab": "MoabCluster", "htcondor": "HTCondorCluster",
 }  # fmt: skip
 HERE = "127.0.0.1"
+_GREETING = b"pickle-protocol"  # Dask's, which tells what it can read
 _turn = threading.Lock()
 
 
@@ -120,7 +121,7 @@ def need_dask(scheduler: str, *modules: str) -> None:
 
 
 def answering(address: str) -> None:
-    """Raises MisuseError unless something listens at ``tcp://host:port``."""
+    """Raises MisuseError unless a scheduler of Dask listens at ``tcp://host:port``."""
     try:
         host, port = urlsplit(address).hostname, urlsplit(address).port
     except ValueError:
@@ -128,9 +129,24 @@ def answering(address: str) -> None:
     if not host or not port:
         raise MisuseError(f"the scheduler is {address!r}, but an address is tcp://HOST:PORT, such as tcp://node1:8786")
     try:
-        socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
+        with socket.create_connection((host, port), timeout=CONNECT_SECONDS) as connection:
+            heard = greeting(connection)
     except OSError as error:
         raise no_answer(address, (error.strerror or str(error)).lower()) from None
+    if _GREETING not in heard:
+        raise no_answer(address, "another program listens there")
+
+
+def greeting(connection: socket.socket) -> bytes:
+    """What the other side says first. Dask's client would wait for ever for a program that says nothing."""
+    heard, deadline = b"", time.monotonic() + CONNECT_SECONDS
+    with contextlib.suppress(TimeoutError):
+        while _GREETING not in heard and time.monotonic() < deadline:
+            piece = connection.recv(4096)
+            if not piece:
+                break
+            heard += piece
+    return heard
 
 
 def no_answer(address: str, reason: str) -> MisuseError:
@@ -302,6 +318,7 @@ def opened(scheduler: str, logs: Path) -> Iterator[Cluster]:
     """
     scheduler = check(scheduler)
     import dask
+    import distributed  # noqa: F401 - brings defaults, which would be lost if they came inside the context
 
     own = {
         "distributed.scheduler.allowed-failures": MOST_DEATHS,
