@@ -36,6 +36,8 @@ def toy_table(**changes) -> pd.DataFrame:
     table["speedup_ci_low"], table["speedup_ci_high"] = table["speedup"] - 0.1, table["speedup"] + 0.1
     for column, value in changes.items():
         table.loc["int8", column] = value
+    table["latency_ms"] = 4 / table["speedup"]
+    table["ci_low"], table["ci_high"] = 4 / table["speedup_ci_high"], 4 / table["speedup_ci_low"]
     return table
 
 
@@ -52,10 +54,10 @@ def test_a_form_that_errs_too_much_is_refused():
 
 
 def test_of_forms_as_fast_as_each_other_the_exact_one_is_chosen():
-    form, reason = choose(toy_table(speedup=2.1, speedup_ci_low=1.9), tolerance=0.02)
+    form, reason = choose(toy_table(speedup=2.1, speedup_ci_low=1.9, speedup_ci_high=2.3), tolerance=0.02)
     assert form == "exact"
     assert reason.startswith("exact is as fast as int8 and more exact")
-    form, _ = choose(toy_table(speedup=2.3, speedup_ci_low=2.2), tolerance=0.02)
+    form, _ = choose(toy_table(speedup=2.3, speedup_ci_low=2.2, speedup_ci_high=2.4), tolerance=0.02)
     assert form == "int8"
 
 
@@ -70,9 +72,17 @@ def test_forms_are_compared_on_the_same_frames(model, frames, tmp_path):
     assert table.loc["int8", "memory_mb"] < 0.5 * table.loc["plain", "memory_mb"]
 
 
+def test_a_restless_reference_does_not_hide_the_fastest():
+    """Intervals of speedups that all overlap, while those of the latencies are far apart; and the other way round."""
+    restless, drifting = toy_table(), toy_table()
+    restless["speedup_ci_low"], restless["speedup_ci_high"] = 0.1, 99
+    drifting["ci_low"], drifting["ci_high"] = 0.1, 99
+    assert [choose(table, 0.02)[0] for table in (restless, drifting)] == ["int8", "int8"]
+
+
 def test_the_choice_does_not_depend_on_the_reference_of_the_speedups():
     """A third of every speedup, as if the reference were another network, gives the same choice."""
-    for changes in ({}, {"speedup": 2.1, "speedup_ci_low": 1.9}):
+    for changes in ({}, {"speedup": 2.1, "speedup_ci_low": 1.9, "speedup_ci_high": 2.3}):
         table = toy_table(**changes)
         speedups = [column for column in table if column.startswith("speedup")]
         assert choose(table.assign(**table[speedups] / 3), 0.02) == choose(table, 0.02)
