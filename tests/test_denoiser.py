@@ -1,7 +1,9 @@
 """Chunk by chunk equals the whole waveform, with a delay that is known, and misuse loses nothing."""
 
+import importlib.util
 import json
 import os
+import sys
 import tracemalloc
 
 import numpy as np
@@ -12,6 +14,7 @@ from onnx import TensorProto, helper
 from safetensors.torch import save_file
 
 from dnslib import CONFIGURATIONS, Denoiser, MisuseError, enhance
+from dnslib import denoiser as denoiser_module
 from dnslib.denoiser import overhead_rounds_us, overhead_us
 from dnslib.export import StreamingSession, export_streaming
 from dnslib.model import Cruse
@@ -123,6 +126,18 @@ def test_nothing_in_nothing_out(denoiser):
     assert denoiser.flush().shape == (0,)
     waveform = noise(1_000)
     assert np.array_equal(in_chunks(denoiser, waveform, [0, 0, 500, 0]), in_chunks(denoiser, waveform, [500]))
+
+
+def test_numpys_public_transforms_serve_as_well(path, monkeypatch):
+    """Where a NumPy to come has no such inner functions."""
+    monkeypatch.setitem(sys.modules, "numpy.fft._pocketfft_umath", None)
+    spec = importlib.util.spec_from_file_location("without_inner_functions", denoiser_module.__file__)
+    other = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(other)
+    assert other._rfft is not denoiser_module._rfft
+    waveform = noise(2_000)
+    expected = in_chunks(Denoiser(path), waveform, [])
+    np.testing.assert_allclose(in_chunks(other.Denoiser(path), waveform, []), expected, atol=1e-7, rtol=0)
 
 
 # delay
