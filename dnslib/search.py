@@ -13,6 +13,7 @@ was not: the trial that was under way is given up, proposed again, and evaluated
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -20,14 +21,9 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
-import optuna
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
 
 from dnslib import data, export, paper, profiling, regrouping
 from dnslib.errors import MisuseError
@@ -38,6 +34,14 @@ from dnslib.progress import track
 from dnslib.pruning import configure
 from dnslib.quality import paired_interval
 from dnslib.training import Batches
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="IProgress not found")  # of tqdm, whose bars are not used here
+    import optuna
+    from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+    from optuna.trial import FrozenTrial, TrialState
 
 REFERENCE = "CRUSE32"
 BASELINE = "baseline"  # CRUSE32 before its further training: its file is the one whose latency is 1
