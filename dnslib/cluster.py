@@ -432,6 +432,7 @@ def worker_environment(count: int) -> dict[str, str]:
 def batch_cluster(batch: Batch, logs: Path, problems: list):
     """A scheduler in this process, reached through the network, and batch jobs as workers."""
     import dask
+    from distributed import Status
 
     class Reporting(batch.kind.job_cls):
         async def start(self) -> None:
@@ -439,7 +440,12 @@ def batch_cluster(batch: Batch, logs: Path, problems: list):
                 await super().start()
             except Exception as error:
                 problems.append(error)
+                self.status = Status.failed
                 raise
+
+        async def close(self) -> None:
+            await super().close()
+            self.status = Status.closed
 
     class BatchJobs(batch.kind):
         processes_per_job = batch.arguments["processes"]

@@ -509,9 +509,9 @@ def test_two_processes_in_a_batch_job_share_its_cores(tmp_path):
 
 def slurm_file(folder: Path, **values) -> Path:
     """One core, whatever partition there is."""
-    about = {"cores": 1, "memory": "500MB", "walltime": "00:05:00", "interface": "lo"} | values
+    about = {"cores": 1, "memory": "3GB", "walltime": "00:05:00", "interface": "lo"} | values
     file = folder / "cluster.yaml"
-    file.write_text(yaml.safe_dump({"jobs": 2, "jobqueue": {"slurm": about}}))
+    file.write_text(yaml.safe_dump({"jobs": 1, "jobqueue": {"slurm": about}}))
     return file
 
 
