@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from itertools import cycle
 from pathlib import Path
@@ -225,7 +226,8 @@ def _in_a_fresh_process(file: Path, minutes: float, seed: int, warmup_minutes: f
 
 def _main(path: str, minutes: str, seed: str, warmup_minutes: str) -> None:
     try:
-        answer = asdict(soak(Path(path), float(minutes), int(seed), float(warmup_minutes)))
+        with redirect_stdout(sys.stderr):  # progress: the answer is all that is read
+            answer = asdict(soak(Path(path), float(minutes), int(seed), float(warmup_minutes)))
     except MisuseError as error:
         answer = {"error": str(error)}
     print(json.dumps(answer))
