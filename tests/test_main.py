@@ -10,6 +10,8 @@ from filelock import FileLock
 from dnslib import __main__ as command_line
 from dnslib.__main__ import main
 from dnslib.paths import PROJECT
+from dnslib.study import state as states
+from dnslib.study.runner import StudyError
 
 CELL = 'data: str = ""\noutputs: str = "outputs/quick"\nprofile: str = "quick"\nseed: int = 0\n'
 
@@ -53,6 +55,11 @@ def one_line(capsys) -> str:
         (["--profile", "slow"], "invalid choice: 'slow' (choose from"),
         (["--data", "no/such/folder"], "no/such/folder does not exist"),
         (["--date", "x"], "unrecognized arguments: --date"),
+        (["--scheduler", "local:0"], "local:N needs a number of worker processes, at least 1"),
+        (["--scheduler", "local:x"], "local:N needs a number of worker processes, at least 1"),
+        (["--scheduler", "tcp://127.0.0.1:1"], "no scheduler answers at tcp://127.0.0.1:1 (connection refused)"),
+        (["--scheduler", "no/such.yaml"], "no/such.yaml does not exist"),
+        (["-p", "scheduler", "local:2"], "give scheduler by --scheduler, not by -p"),
     ],
 )
 def test_misuse_of_run(folder, capsys, arguments, words):
@@ -108,3 +115,30 @@ def test_the_command_from_another_folder_lists_the_notebooks_of_the_project(tmp_
     assert (done.returncode, done.stderr) == (0, "")
     names = [line.split()[0] for line in done.stdout.splitlines()[1:]]
     assert names == sorted(path.stem for path in (PROJECT / "notebooks").glob("*.ipynb"))
+
+
+def test_the_scheduler_reaches_the_notebooks_that_have_it_and_changes_no_result(folder, make_notebook, monkeypatch):
+    make_notebook(folder / "notebooks", "05_1_ablation", CELL + 'scheduler: str = ""')
+    given = {}
+
+    def stop(notebooks, values, outputs, *_):
+        given.update(
+            {one.name: (values[one.name], states.fingerprint(one, values[one.name], outputs)) for one in notebooks}
+        )
+        raise StudyError("seen enough")
+
+    monkeypatch.setattr(command_line, "run", stop)
+    assert main(["run", *within(folder)]) == 1
+    (alone, before), (others, _) = given["05_1_ablation"], given["05_3_sparsity"]
+    assert "scheduler" not in alone.keys() | others.keys()
+    assert main(["run", "--scheduler", "local:2", *within(folder)]) == 1
+    (helped, after), (others, _) = given["05_1_ablation"], given["05_3_sparsity"]
+    assert helped == alone | {"scheduler": "local:2"}
+    assert "scheduler" not in others
+    assert after == before
+
+
+def test_a_cluster_file_is_looked_for_where_the_command_is_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command_line.absolute("mine.yaml") == str(tmp_path / "mine.yaml")
+    assert command_line.absolute("local:2") == "local:2"

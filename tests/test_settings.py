@@ -38,6 +38,7 @@ def test_an_integer_is_a_float_too():
         ({"speech_minutes": math.inf}, ["speech_minutes", "inf"]),
         ({"profile": "slow"}, ["profile", "'slow'", "quick, full"]),
         ({"outputs": ""}, ["outputs", "not empty"]),
+        ({"scheduler": 2}, ["scheduler", "2", "str"]),
         ({"seed": -1, "batch_size": 0}, ["seed", "1 more like this"]),
     ],
 )
