@@ -80,7 +80,8 @@ def test_a_report_of_nothing(folder, capsys):
 
 
 def test_a_data_folder_that_is_empty_or_holds_other_files(folder, capsys):
-    (folder / "data" / "speech").mkdir(parents=True)
+    for kind in ("speech", "noise"):
+        (folder / "data" / kind).mkdir(parents=True)
     assert main(["run", "--data", str(folder / "data"), *within(folder)]) == 2
     assert "speech holds no recording" in one_line(capsys)
 
