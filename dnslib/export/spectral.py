@@ -1,6 +1,6 @@
 """A streaming network that reads the noisy spectrum of a frame and writes the enhanced one: for live audio.
 
-Log power and the product with the gain are nodes of its graph. Six nodes more cost less than the same steps in NumPy: a
+Log power and the product with the gain are nodes of its graph. Seven nodes more cost less than the same steps in NumPy: a
 large network pushes NumPy's code out of the caches in every frame, and each call has to fetch it again.
 """
 
