@@ -1,7 +1,7 @@
 """A streaming network that reads the noisy spectrum of a frame and writes the enhanced one: for live audio.
 
-Log power and the product with the gain are nodes of its graph. Seven nodes more cost less than the same steps in NumPy: a
-large network pushes NumPy's code out of the caches in every frame, and each call has to fetch it again.
+Log power and the product with the gain are nodes of its graph. These seven nodes cost less than the same steps in
+NumPy: a large network pushes NumPy's code out of the caches in every frame, and each call has to fetch it again.
 """
 
 import math
