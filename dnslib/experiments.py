@@ -42,6 +42,7 @@ PLAIN = "plain"  # the form of `export.FORMS` that is the reference
 FRAME_MS = 10.0
 PACED_FRAMES = 10  # frames in a paced round, each takes 10 ms
 COLD_FRAMES_SHARE = 10  # one frame in ten is timed with evicted caches too: filling them takes longer than a frame
+CYCLE_SEEDS = 1000  # between the seeds of a baseline's cycles: no seed of a study is as large
 HISTORY = ("step", "loss", "learning_rate", "gradient_norm")  # columns; no row for a network that took no step
 _CODE = (  # what the data hold is in their own digest
     "gru.py", "model.py", "stft.py", "loss.py", "training.py", "pruning.py", "data/mixing.py", "data/mixtures.py",
@@ -110,8 +111,16 @@ class Laboratory:
         return Run(widths_of(name), seed=self.settings.seed)
 
     def baseline(self, name: str = "CRUSE32", seed: int | None = None, steps: int | None = None) -> Run:
-        """A configuration trained from scratch; ``steps`` other than the settings' for `direct` and comparisons."""
-        return self._trained(widths_of(name), seed, steps or self.settings.baseline_steps)
+        """A configuration trained from scratch, in the settings' cycles; ``steps`` are those of the last one.
+
+        Every cycle begins with the weights of the one before, a fresh schedule and batches of its own, so a finished
+        training is made longer by asking for one cycle more (warm restarts, arXiv 1608.03983).
+        """
+        s, run = self.settings, None
+        first = s.seed if seed is None else seed
+        for cycle in range(s.baseline_cycles):
+            run = self._trained(widths_of(name), first + cycle * CYCLE_SEEDS, s.baseline_steps, run)
+        return replace(run, steps=steps or s.baseline_steps)
 
     def direct(self, name: str, seed: int | None = None) -> Run:
         """Trained from scratch for as many steps as the baseline and the fine-tuning together (Table 3)."""
@@ -415,7 +424,8 @@ def describe(run: Run) -> str:
     words = [configuration_name(run.widths)]
     words += [f"in {run.groups} groups"] if run.groups != Run.groups else []
     words += [f"{run.sparsity:.0%} sparse"] if run.sparsity else []
-    words += ["after pruning"] if run.start and run.steps and not run.sparsity else []
+    if run.start and run.steps and not run.sparsity:
+        words.append("trained on" if run.start.widths == run.widths else "after pruning")
     return " ".join(words) + (f", seed {run.seed}" if run.seed else "")
 
 

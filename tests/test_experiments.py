@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from dnslib import data, experiments, export, paper, profiling, quality, training
 from dnslib.errors import MisuseError
-from dnslib.experiments import Laboratory, Run, configuration_name, describe, train_all
+from dnslib.experiments import CYCLE_SEEDS, Laboratory, Run, configuration_name, describe, train_all
 from dnslib.model import Cruse, enhance, parameter_count
 from dnslib.pruning import prune, sparsify
 from dnslib.settings import Settings
@@ -192,6 +192,20 @@ def test_the_runs_of_a_study(lab):
     assert lab.sparse(0.5, fine_tuned=False).steps == 0
     names = ("CRUSE32", "CRUSE16", "P.500")
     assert [lab.network(name) for name in names] == [base, lab.baseline("CRUSE16"), tuned]
+
+
+def test_a_cycle_more_begins_where_the_ones_before_ended(lab):
+    """With other batches, and with the steps of direct training in the last cycle only."""
+    longer = Laboratory(lab.settings.model_copy(update={"baseline_cycles": 3}))
+    longer.__dict__["corpora"] = lab.corpora
+    last, second = longer.baseline(), longer.baseline().start
+    assert second.start == lab.baseline()
+    assert (last.seed, second.seed, second.start.seed) == (2 * CYCLE_SEEDS, CYCLE_SEEDS, 0)
+    assert (last.steps, second.steps) == (STEPS, STEPS)
+    assert longer.fine_tuned("P.500").start == last
+    direct = longer.direct("P.500")
+    assert (direct.steps, direct.start.steps, direct.start.start.steps) == (STEPS + TUNING_STEPS, STEPS, STEPS)
+    assert describe(last) == "CRUSE32 trained on, seed 2000"
 
 
 def test_a_person_recognises_a_run(lab):
