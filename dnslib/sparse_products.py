@@ -111,8 +111,8 @@ class Kernel:
     """
 
     name: str
-    library: str
-    storage: str  # rows or columns of a dense matrix, packed by the library, int8, csr, bsr, bands
+    package: str  # that brings it
+    storage: str  # rows or columns of a dense matrix, packed by the package, int8, csr, bsr, bands
     store: Callable[[Matrices, tuple[int, int]], Sequence]
     bind: Callable[[Sequence, np.ndarray, np.ndarray], Callable[[], None]]
     block: tuple[int, int] | None = None  # rows x columns that are zero together; None: zeros are stored
@@ -485,7 +485,7 @@ def _about(case: Case) -> dict:
     return {
         "case": case.name,
         "kernel": kernel.name,
-        "library": kernel.library,
+        "library": kernel.package,
         "format": kernel.storage,
         "block": "x".join(map(str, kernel.block)) if kernel.block else "",
         "dense": kernel.dense,

@@ -75,9 +75,21 @@ def test_a_folder_is_replaced_as_a_whole_name_only():
     assert cleaned("Linux 6.18.44-x (x86_64), Linux", {}) == "Linux (x86_64), Linux"
 
 
-def test_nothing_finished_is_refused(tmp_path):
+def test_nothing_finished_is_refused_and_what_was_published_stays(tmp_path):
+    earlier = tmp_path / "published" / "05_0.ipynb"
+    earlier.parent.mkdir()
+    earlier.touch()
     with pytest.raises(MisuseError, match="no finished run"):
         publish(tmp_path, tmp_path / "published")
+    assert earlier.exists()
+
+
+def test_what_was_published_before_goes_with_the_next_run(outputs, tmp_path):
+    earlier = tmp_path / "published" / "results" / "table_0.csv"
+    earlier.parent.mkdir(parents=True)
+    earlier.touch()
+    publish(outputs, tmp_path / "published")
+    assert not earlier.exists()
 
 
 def test_weights_are_those_of_the_run_in_half_precision(tmp_path, monkeypatch):

@@ -31,15 +31,15 @@ def package(tmp_path):
 @pytest.mark.parametrize(
     "code", ["from dnslib import a", "import dnslib.a", "from dnslib.a import f", "import dnslib\ndnslib.a.f()"]
 )
-def test_library_files_follow_imports(package, code):
+def test_package_files_follow_imports(package, code):
     files = [
-        path.relative_to(package).as_posix() for path in states.library_files(["%matplotlib inline\n" + code], package)
+        path.relative_to(package).as_posix() for path in states.package_files(["%matplotlib inline\n" + code], package)
     ]
     assert files == ["a.py", "b.py", "c/__init__.py", "c/words.txt"]
 
 
 def test_a_name_of_the_library_leads_to_its_module():
-    files = {path.name for path in states.library_files(["from dnslib import Cruse"])}
+    files = {path.name for path in states.package_files(["from dnslib import Cruse"])}
     assert {"model.py", "gru.py", "stft.py"} <= files
     assert "pruning.py" not in files
 

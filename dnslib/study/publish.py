@@ -33,7 +33,7 @@ KERNEL_RELEASE = re.compile(r"(Linux[ -])\d[\w.+-]*")
 
 
 def publish(outputs: Path, target: Path = TARGET) -> list[Path]:
-    """Copy the executed notebooks and the results of a finished run, cleaned; returns what was written.
+    """Put the cleaned notebooks and results of a finished run in place of what is in ``target``; returns the files.
 
     Raises MisuseError where there is no finished run.
     """
@@ -42,6 +42,7 @@ def publish(outputs: Path, target: Path = TARGET) -> list[Path]:
         raise MisuseError(f"There is no finished run in {outputs}: no results/provenance.json.")
     settings = json.loads(provenance.read_text(encoding="utf-8"))["settings"]
     hidden = folders(settings)
+    remove(target)  # only now that there is something to take its place
     written = []
     for path in sorted(outputs.glob("*.ipynb")):
         if not path.name.endswith(".failed.ipynb"):
@@ -137,7 +138,6 @@ def _write(path: Path, text: str) -> Path:
 def main(arguments: list[str]) -> None:
     """Publish the notebooks, results and weights of an outputs folder."""
     outputs = resolve(arguments[0] if arguments else "outputs/full")
-    remove(TARGET)
     written = publish(outputs)
     settings = json.loads(_read(outputs / "results" / "provenance.json"))["settings"]
     laboratory = Laboratory(Settings(**settings))

@@ -49,7 +49,7 @@ def fingerprint(notebook: Notebook, values: dict, outputs: Path, data_digest: st
     kept = {name: value for name, value in values.items() if name not in LOCATIONS}
     return {
         "code": digest(*notebook.code),
-        "library": digest(*(module_digest(path, path.stat().st_mtime_ns) for path in library_files(notebook.code))),
+        "library": digest(*(module_digest(path, path.stat().st_mtime_ns) for path in package_files(notebook.code))),
         "parameters": digest(json.dumps(kept, sort_keys=True, default=str)),
         "packages": digest(*(installed(package) for package in PACKAGES)),
         "data": data_digest if notebook.parameter("data") else "",
@@ -91,7 +91,7 @@ def inputs(notebook: Notebook, outputs: Path) -> list[Path]:
     return sorted(path for path in found if not any(fnmatch(path.relative_to(outputs).as_posix(), one) for one in own))
 
 
-def library_files(code: Iterable[str], package: Path = PACKAGE) -> list[Path]:
+def package_files(code: Iterable[str], package: Path = PACKAGE) -> list[Path]:
     """The files of the library that the code needs: what it imports or names as ``dnslib.…``, and what those import."""
     trees = [tree for source in code if (tree := parse(source)) is not None]
     waiting, found = [name for tree in trees for name in used_modules(tree)], set()
