@@ -1,14 +1,22 @@
 """The plain way to train CRUSE, for comparison: ``torch.nn.GRU``, ``ConvTranspose2d`` and float32 in a simple loop.
 
-`compare` trains the same network on the same batches both ways, plainly and by `dnslib.training`, and times both. The
-plain network is also an independent second writing of the same function, which tests hold against `dnslib.model`.
+`compare` trains the same network on the same batches both ways, plainly and by `dnslib.training`, and times both. Each
+training has a process to itself: the study's loop tells the allocator to keep memory, and a plain loop that came after
+it in one process was a tenth faster for that. The plain network is also an independent second writing of the same
+function, which tests hold against `dnslib.model`.
 
 Shapes: (B, C, T, F) = (batch, channels, frames, frequency bins).
 """
 
+import json
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +26,16 @@ from scipy import stats
 from torch import nn
 from torch.nn import functional
 
+from dnslib.data import Mixtures
+from dnslib.data.preparation import open_corpora
 from dnslib.loss import compressed_spectral_loss
 from dnslib.model import KERNEL, LEAKY_SLOPE, STRIDE, Cruse, apply_gain
+from dnslib.paths import PROJECT
+from dnslib.progress import track
 from dnslib.training import GRADIENT_CLIP, Batches, Recipe, learning_rate_at, train
 
 LOOPS, MIXING = ("plain", "study"), "mixing"
+WARM_UP_STEPS = 1  # kernels are compiled and memory is taken in the first step of a process
 
 
 class PlainCruse(nn.Module):
@@ -83,34 +96,77 @@ def train_plainly(model: PlainCruse, batches: Batches, recipe: Recipe) -> list[f
     return losses
 
 
-def compare(
+@dataclass(frozen=True)
+class Race:
+    """What both loops train: a network of ``widths`` on crops of the training split of the corpora in a folder."""
+
+    widths: tuple[int, ...]
+    corpora: str  # `dnslib.data.Corpora.folder`
+    batch_size: int
+    crop_seconds: float
+    recipe: Recipe
+
+    @property
+    def audio_seconds(self) -> float:
+        """Of a batch."""
+        return self.batch_size * self.crop_seconds
+
+    def batches(self, seed: int) -> Mixtures:
+        """The training batches of a seed."""
+        return Mixtures(open_corpora(Path(self.corpora)).train, seed, self.batch_size, self.crop_seconds)
+
+    def here(self, loop: str, seed: int) -> dict:
+        """`timed` in this process."""
+        return timed(loop, self.widths, self.batches(seed), self.recipe, seed)
+
+    def apart(self, loop: str, seed: int) -> dict:
+        """`timed`, the loops in a fresh process. Raises RuntimeError with its last words should it fail."""
+        if loop == MIXING:
+            return self.here(loop, seed)
+        command = [sys.executable, "-m", "dnslib.plain_training", loop, str(seed), json.dumps(asdict(self))]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
+        if done.returncode:
+            raise RuntimeError(f"the {loop} loop ended with status {done.returncode}: {done.stderr.strip()[-500:]}")
+        return json.loads(done.stdout.splitlines()[-1])
+
+
+def timed(
+    loop: str,
     widths: Sequence[int],
-    batches: Callable[[int], Batches],
+    batches: Batches,
     recipe: Recipe,
-    seeds: Sequence[int],
+    seed: int,
     clock: Callable[[], float] = time.perf_counter,
-) -> pd.DataFrame:
+) -> dict:
+    """One training, after a step on a copy of the network to warm up: ``losses`` of the steps, ``seconds`` a step.
+
+    ``loop`` is plain or study, whose clock covers all of it, mixing included; or mixing: the time to mix the batches on
+    one thread, which `dnslib.training` does beside the step before, with a loss of NaN.
+    """
+    if loop == MIXING:
+        return {"losses": [float("nan")], "seconds": _seconds_to_mix(batches, recipe.steps, clock)}
+    torch.manual_seed(seed)
+    model = Cruse(widths)
+    _run(loop, deepcopy(model), batches, replace(recipe, steps=WARM_UP_STEPS))
+    started = clock()
+    losses = _run(loop, model, batches, recipe)
+    return {"losses": losses, "seconds": (clock() - started) / recipe.steps}
+
+
+def compare(run: Callable[[str, int], dict], seeds: Sequence[int]) -> pd.DataFrame:
     """Train both ways, one after the other, for every seed: one row a step with ``seed, loop, step, loss, seconds``.
 
-    ``batches(seed)`` gives the training batches. Both loops start from the same weights and see the same batches; which
-    goes first alternates. ``seconds`` is the time of the whole loop over its steps, mixing included; a further "loop"
-    named mixing holds the time to mix a batch on one thread, which `dnslib.training` does beside the step before (its
-    loss is NaN).
+    ``run(loop, seed)`` is what `timed` gives: `Race.apart`. Both loops start from the same weights and see the same
+    batches; which goes first alternates. A further "loop" named mixing comes last.
     """
     rows: list[dict] = []
-    for turn, seed in enumerate(seeds):
-        for loop in LOOPS if turn % 2 == 0 else reversed(LOOPS):
-            torch.manual_seed(seed)
-            model = Cruse(widths)
-            started = clock()
-            losses = _run(loop, model, batches(seed), recipe)
-            seconds = (clock() - started) / recipe.steps
+    for turn, seed in enumerate(track(seeds, description="races")):
+        for loop in (*(LOOPS if turn % 2 == 0 else reversed(LOOPS)), MIXING):
+            result = run(loop, seed)
             rows += [
-                {"seed": seed, "loop": loop, "step": step, "loss": loss, "seconds": seconds}
-                for step, loss in enumerate(losses)
+                {"seed": seed, "loop": loop, "step": step, "loss": loss, "seconds": result["seconds"]}
+                for step, loss in enumerate(result["losses"])
             ]
-        seconds = _seconds_to_mix(batches(seed), recipe.steps, clock)
-        rows.append({"seed": seed, "loop": MIXING, "step": 0, "loss": float("nan"), "seconds": seconds})
     return pd.DataFrame(rows)
 
 
@@ -157,3 +213,14 @@ def _run(loop: str, model: Cruse, batches: Batches, recipe: Recipe) -> list[floa
         return train_plainly(PlainCruse(model).train(), batches, recipe)
     with tempfile.TemporaryDirectory() as folder:
         return [row["loss"] for row in train(model, batches, recipe, Path(folder))]
+
+
+def _main(loop: str, seed: str, race: str) -> None:
+    values = json.loads(race)
+    with redirect_stdout(sys.stderr):  # progress: the answer is all that is read
+        result = Race(**values | {"recipe": Recipe(**values["recipe"])}).here(loop, int(seed))
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

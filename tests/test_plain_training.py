@@ -8,8 +8,10 @@ import pytest
 import torch
 from scipy import stats
 
-from dnslib.model import Cruse
-from dnslib.plain_training import LOOPS, PlainCruse, compare, summarise
+import dnslib
+from dnslib.loss import compressed_spectral_loss
+from dnslib.model import Cruse, apply_gain
+from dnslib.plain_training import LOOPS, PlainCruse, Race, compare, summarise, timed
 from dnslib.training import Recipe
 
 
@@ -52,9 +54,14 @@ def test_the_plain_network_has_its_own_weights():
     assert not {p.data_ptr() for p in plain.parameters()} & {p.data_ptr() for p in model.parameters()}
 
 
+def run(recipe: Recipe, **more):
+    """What `compare` needs: tiny networks on toy batches, in this process."""
+    return lambda loop, seed: timed(loop, (4, 4, 8, 8), Tones(seed), recipe, seed, **more)
+
+
 def test_both_loops_learn_alike_from_the_same_batches():
     """bfloat16 keeps eight bits, so a loss may differ by a percent or so, and the curves fall together."""
-    table = compare((4, 4, 8, 8), Tones, Recipe(steps=30, learning_rate=0.01), seeds=(0, 1))
+    table = compare(run(Recipe(steps=30, learning_rate=0.01)), seeds=(0, 1))
     curves = table[table["loop"].isin(LOOPS)].pivot(index=["seed", "step"], columns="loop", values="loss")
     assert len(curves) == 60
     assert ((curves["study"] / curves["plain"] - 1).abs() < 0.05).all()
@@ -64,10 +71,34 @@ def test_both_loops_learn_alike_from_the_same_batches():
 
 def test_seconds_are_those_of_the_clock_per_step_and_the_first_loop_alternates():
     ticks = iter(range(0, 10_000, 6))  # every reading is 6 s after the one before
-    table = compare((4, 4, 8, 8), Tones, Recipe(steps=3), seeds=(5, 6), clock=lambda: next(ticks))
+    table = compare(run(Recipe(steps=3), clock=lambda: next(ticks)), seeds=(5, 6))
     assert set(table["seconds"]) == {2.0}
     order = table[table["step"] == 0][["seed", "loop"]].to_records(index=False).tolist()
     assert order == [(5, "plain"), (5, "study"), (5, "mixing"), (6, "study"), (6, "plain"), (6, "mixing")]
+
+
+def test_the_step_that_warms_up_leaves_the_network_alone():
+    """Hence the first loss is that of the weights a seed gives, computed here by the plain network."""
+    torch.manual_seed(3)
+    noisy, target = Tones(3).batch(0)
+    expected = float(compressed_spectral_loss(apply_gain(PlainCruse(Cruse((4, 4, 8, 8))), noisy), target).detach())
+    result = run(Recipe(steps=2, learning_rate=0.1))("plain", 3)
+    assert result["losses"][0] == pytest.approx(expected, rel=1e-5)
+    assert len(result["losses"]) == 2
+
+
+@pytest.mark.slow
+def test_a_loop_of_its_own_process_learns_what_it_learns_here(tmp_path):
+    settings = dnslib.Settings(outputs=str(tmp_path), speech_minutes=1.0, noise_minutes=1.0)
+    folder = str(dnslib.data.prepare(settings).folder)
+    race = Race((4, 4, 8, 8), folder, 2, 1.0, Recipe(steps=2))
+    assert race.apart("plain", 1)["losses"] == pytest.approx(race.here("plain", 1)["losses"], rel=1e-4)
+    assert race.apart("mixing", 1)["seconds"] > 0
+
+
+def test_a_loop_that_fails_in_its_process_says_why(tmp_path):
+    with pytest.raises(RuntimeError, match=r"index\.csv"):
+        Race((4, 4, 8, 8), str(tmp_path), 2, 1.0, Recipe(steps=2)).apart("study", 0)
 
 
 def test_the_summary_of_made_up_times():
