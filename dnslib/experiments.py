@@ -75,6 +75,11 @@ class Run:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
+    def total_steps(self) -> int:
+        """Optimiser steps from random weights to these."""
+        return self.steps + (self.start.total_steps if self.start else 0)
+
+    @property
     def name(self) -> str:
         """A folder name that a person recognises: configuration, what was done, hash."""
         sparse = f"-sparse{self.sparsity:g}" if self.sparsity else ""

@@ -70,7 +70,7 @@ def publish_weights(laboratory: Laboratory, names: Iterable[str] = NAMES, folder
         weights = {key: value.to(torch.float16) for key, value in load_file(source / "model.safetensors").items()}
         path = folder / f"{name}.safetensors"
         with write_atomically(path) as temporary:
-            save_file(weights, temporary, metadata={"run": run.name, "steps": str(run.steps), "data": run.data})
+            save_file(weights, temporary, metadata={"run": run.name, "steps": str(run.total_steps), "data": run.data})
             temporary.chmod(0o644)  # safetensors makes it readable by its owner only
         written.append(path)
     return written
