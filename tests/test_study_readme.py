@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dnslib.errors import MisuseError
-from dnslib.study.readme import END, START, block, interval, update
+from dnslib.study.readme import END, START, block, interval, training, update
 
 TABLE_2 = """configuration,channels,parameters,compression_ratio,latency_ms,speedup,speedup_ci_low,speedup_ci_high,\
 cold_speedup,cold_speedup_ci_low,cold_speedup_ci_high
@@ -21,6 +21,14 @@ TABLE_5 = """configuration,dnsmos_ovrl,delta_ovrl,delta_ovrl_ci_low,delta_ovrl_c
 CRUSE32,2.625,0.5,0.25,0.75
 CRUSE16,2.5,0.375,0.1,0.6
 """
+SETTINGS = {
+    "data": "",
+    "baseline_cycles": 2,
+    "baseline_steps": 30,
+    "fine_tuning_steps": 7,
+    "batch_size": 8,
+    "crop_seconds": 2.5,
+}
 
 
 @pytest.fixture
@@ -31,19 +39,35 @@ def outputs(tmp_path):
     (results / "figure_1.csv").write_text(FIGURE_1)
     (results / "table_5.csv").write_text(TABLE_5)
     (results / "claims.csv").write_text("id,verdict\nC1,reproduced\nC2,reproduced\nC3,not reproduced\n")
-    (results / "provenance.json").write_text(json.dumps({"profile": "quick", "cpu": "A Processor"}))
+    (results / "provenance.json").write_text(
+        json.dumps({"profile": "quick", "cpu": "A Processor", "settings": SETTINGS})
+    )
     return results.parent
 
 
 def test_the_block_says_what_the_files_say(outputs):
-    lines = block(outputs / "results").splitlines()
+    lines = block(outputs).splitlines()
     assert lines[2] == "| CRUSE32 | 32 64 | 8 581 153 | 1.00x | 1.62 | – | – | 2.62 | – |"
     p500 = "| P.500 | 32 32 | 2 356 257 | 3.64x | 0.50 | 3.25x [3.20, 3.30] | 2.46x [2.40, 2.51] | 2.60 |"
     assert lines[3] == p500 + " −0.01 [−0.05, +0.02] |"
     assert lines[4] == ""  # the self check is no configuration
     assert lines[5] == "The noisy clips score 2.12; CRUSE32 gains +0.50 [+0.25, +0.75] over them."
-    assert lines[6].startswith("A quick run, 24 test clips, one seed; A Processor")
+    trained = "60 training steps of 8 x 2.5 s on synthesised speech and noise, 7 more after pruning"
+    assert lines[6].startswith(f"A quick run, {trained}; 24 test clips, one seed; A Processor")
     assert lines[7] == "Of the paper's 13 claims: 2 reproduced, 1 not reproduced."
+
+
+def test_recordings_are_called_so():
+    assert "on recordings" in training(SETTINGS | {"data": "somewhere"})
+
+
+def test_a_figure_that_is_there_is_shown_with_the_notebooks(outputs):
+    (outputs / "figure_1.png").write_bytes(b"a picture")
+    lines = block(outputs).splitlines()
+    assert lines[0].startswith("![")
+    assert lines[0].endswith("(outputs/figure_1.png)")
+    assert "(outputs/results/)" in lines[2]
+    assert lines[4].startswith("| configuration |")
 
 
 def test_an_interval_keeps_its_sign():

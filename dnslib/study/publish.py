@@ -1,8 +1,8 @@
 """From a finished run to what the project shows: ``python -m dnslib.study.publish OUTPUTS``.
 
-Executed notebooks, results and Figure 1 go to ``notebooks/published/``; weights (float16) to ``dnslib/weights/``. Sound
-is taken out, as recordings are not part of the project, and so is what only names the machine: folders and the
-kernel's release.
+Executed notebooks, results and Figure 1 go to ``notebooks/published/``, weights (float16) to ``dnslib/weights/``, and
+the README shows the results. Sound is taken out, as recordings are not part of the project, and so is what only names
+the machine: folders and the kernel's release.
 """
 
 import json
@@ -143,6 +143,7 @@ def main(arguments: list[str]) -> None:
     laboratory = Laboratory(Settings(**settings))
     written += publish_weights(laboratory)
     readme.replace(WEIGHTS / "README.md", card(laboratory))
+    readme.update(TARGET)
     size_mb = sum(path.stat().st_size for path in written) / 1e6
     print(
         f"{len(written)} files, {size_mb:.1f} MB, in {TARGET.relative_to(PROJECT)} and {WEIGHTS.relative_to(PROJECT)}"

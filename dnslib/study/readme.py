@@ -16,7 +16,7 @@ START, END = "<!-- results:start -->", "<!-- results:end -->"
 
 def update(outputs: Path, readme: Path = PROJECT / "README.md") -> None:
     """Replace what stands between the markers of ``readme`` by the results below ``outputs``."""
-    replace(readme, block(outputs / "results"))
+    replace(readme, block(outputs))
 
 
 def replace(readme: Path, results: str) -> None:
@@ -30,8 +30,9 @@ def replace(readme: Path, results: str) -> None:
         temporary.write_text(f"{before}{START}\n{results}\n{END}{after}", encoding="utf-8")
 
 
-def block(results: Path) -> str:
-    """The table of configurations and the sentence that says where its numbers come from, as Markdown."""
+def block(outputs: Path) -> str:
+    """Figure 1 if it is there, the table of configurations, and where the numbers come from, as Markdown."""
+    results = outputs / "results"
     speed = {row["configuration"]: row for row in rows(results / "table_2.csv")}
     quality = {row["configuration"]: row for row in rows(results / "figure_1.csv")}
     head = ("configuration", "channels", "parameters", "fewer", "ms a frame", "faster", "faster, cold caches",
@@ -41,7 +42,21 @@ def block(results: Path) -> str:
     verdicts = [row["verdict"] for row in rows(results / "claims.csv")]
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in sorted(set(verdicts), reverse=True))
     claims = f"Of the paper's 13 claims: {counts}."
-    return "\n".join([*lines, "", against_noisy(results), source(results, quality), claims])
+    return "\n".join([*figure(outputs), *lines, "", against_noisy(results), source(results, quality), claims])
+
+
+def figure(outputs: Path) -> list[str]:
+    """Lines that show the Figure 1 of published results and link to their notebooks."""
+    picture = outputs / "figure_1.png"
+    if not picture.is_file():
+        return []
+    folder = outputs.relative_to(PROJECT).as_posix() if outputs.is_relative_to(PROJECT) else outputs.name
+    return [
+        f"![Figure 1 of the paper, measured again: latency and quality]({folder}/{picture.name})",
+        "",
+        f"[The executed notebooks]({folder}/), [their results]({folder}/results/).",
+        "",
+    ]
 
 
 def entry(speed: dict[str, str], quality: dict[str, str]) -> list[str]:
@@ -79,12 +94,20 @@ def source(results: Path, quality: dict[str, dict[str, str]]) -> str:
     about = json.loads((results / "provenance.json").read_text(encoding="utf-8"))
     scores = next(iter(quality.values()))
     seeds = "one seed" if int(scores["seeds"]) == 1 else f"{scores['seeds']} seeds"
-    about_run = f"A {about['profile']} run, {scores['clips']} test clips, {seeds}; {about['cpu']}, one thread."
+    test = f"{scores['clips']} test clips, {seeds}; {about['cpu']}, one thread"
     return (
-        f"{about_run} Brackets are 95 % intervals, over rounds for speed, paired by clip for ΔOVRL (against CRUSE32). "
+        f"A {about['profile']} run, {training(about['settings'])}; {test}. Brackets are 95 % intervals, over rounds for speed, paired by clip for ΔOVRL (against CRUSE32). "
         "*Cold caches*: other data fill the caches before every frame, as other programs do between two frames; "
         "without that, a pruned network stays in a last-level cache that CRUSE32 does not fit into."
     )
+
+
+def training(settings: dict) -> str:
+    """What the networks of a run were trained on, and for how long."""
+    material = "recordings" if settings["data"] else "synthesised speech and noise"
+    steps = settings["baseline_cycles"] * settings["baseline_steps"]
+    batch = f"{settings['batch_size']} x {settings['crop_seconds']:g} s"
+    return f"{steps} training steps of {batch} on {material}, {settings['fine_tuning_steps']} more after pruning"
 
 
 def line(cells) -> str:
