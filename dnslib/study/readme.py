@@ -96,7 +96,8 @@ def source(results: Path, quality: dict[str, dict[str, str]]) -> str:
     seeds = "one seed" if int(scores["seeds"]) == 1 else f"{scores['seeds']} seeds"
     test = f"{scores['clips']} test clips, {seeds}; {about['cpu']}, one thread"
     return (
-        f"A {about['profile']} run, {training(about['settings'])}; {test}. Brackets are 95 % intervals, over rounds for speed, paired by clip for ΔOVRL (against CRUSE32). "
+        f"A {about['profile']} run, {training(about['settings'])}; {test}. Brackets are 95 % "
+        "intervals, over rounds for speed, paired by clip for ΔOVRL (against CRUSE32). "
         "*Cold caches*: other data fill the caches before every frame, as other programs do between two frames; "
         "without that, a pruned network stays in a last-level cache that CRUSE32 does not fit into."
     )
