@@ -2,8 +2,12 @@
 
 import os
 import platform
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+GPU_QUERY = ("nvidia-smi", "--id=0", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=100")
 CPU_0 = Path("/sys/devices/system/cpu/cpu0")
 
 
@@ -31,6 +35,27 @@ def last_level_cache_mb() -> float:
 def usable_cores() -> int:
     """Cores this process may run on, which can be fewer than the machine has, as inside a container."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def gpu_utilisation() -> Iterator[list[float]]:
+    """Share of time in which the first GPU was at work, in percent, sampled ten times a second beside what runs inside.
+
+    The list is filled at the end. It stays empty where ``nvidia-smi`` is missing or does not tell.
+    """
+    percent: list[float] = []
+    try:
+        watch = subprocess.Popen(GPU_QUERY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    except OSError:
+        yield percent
+        return
+    try:
+        yield percent
+    finally:
+        watch.terminate()
+        for line in watch.communicate()[0].splitlines():
+            with suppress(ValueError):  # "[N/A]"
+                percent.append(float(line))
 
 
 def _first_line(path: Path) -> str:

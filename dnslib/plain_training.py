@@ -111,13 +111,13 @@ class Race:
         """Of a batch."""
         return self.batch_size * self.crop_seconds
 
-    def batches(self, seed: int) -> Mixtures:
+    def batches(self, seed: int, device: str = "cpu") -> Mixtures:
         """The training batches of a seed."""
-        return Mixtures(open_corpora(Path(self.corpora)).train, seed, self.batch_size, self.crop_seconds)
+        return Mixtures(open_corpora(Path(self.corpora)).train, seed, self.batch_size, self.crop_seconds, device)
 
-    def here(self, loop: str, seed: int) -> dict:
-        """`timed` in this process."""
-        return timed(loop, self.widths, self.batches(seed), self.recipe, seed)
+    def here(self, loop: str, seed: int, device: str = "cpu") -> dict:
+        """`timed` in this process, mixing and training on a device."""
+        return timed(loop, self.widths, self.batches(seed, device), self.recipe, seed, device=device)
 
     def apart(self, loop: str, seed: int) -> dict:
         """`timed`, the loops in a fresh process. Raises RuntimeError with its last words should it fail."""
@@ -137,6 +137,7 @@ def timed(
     recipe: Recipe,
     seed: int,
     clock: Callable[[], float] = time.perf_counter,
+    device: str = "cpu",
 ) -> dict:
     """One training, after a step on a copy of the network to warm up: ``losses`` of the steps, ``seconds`` a step.
 
@@ -146,7 +147,7 @@ def timed(
     if loop == MIXING:
         return {"losses": [float("nan")], "seconds": _seconds_to_mix(batches, recipe.steps, clock)}
     torch.manual_seed(seed)
-    model = Cruse(widths)
+    model = Cruse(widths).to(device)
     _run(loop, deepcopy(model), batches, replace(recipe, steps=WARM_UP_STEPS))
     started = clock()
     losses = _run(loop, model, batches, recipe)
