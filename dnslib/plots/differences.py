@@ -1,0 +1,79 @@
+"""Values with their intervals beside one that means no difference, or a margin that means equivalence."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from dnslib.errors import MisuseError
+from dnslib.plots.look import INK, METRICS, colour, error_bars, figure_function, needed
+
+
+@figure_function
+def intervals(
+    table: pd.DataFrame, metric: str = "delta_ovrl", xlabel: str | None = None, neutral: float = 0.0
+) -> Figure:
+    """Forest plot: a value and its 95 % interval by configuration; hollow where the interval holds ``neutral``."""
+    needed(table, ["configuration", metric])
+    bars = error_bars(table, metric)
+    if bars is None:
+        raise MisuseError(f"The table has no interval for {metric}: {metric}_ci_low and {metric}_ci_high.")
+    figure, axes = plt.subplots(figsize=(8, 0.42 * len(table) + 1.3))
+    axes.axvline(neutral, color=INK, linewidth=1.2, zorder=1, label="neutral")
+    for row, (name, value) in enumerate(zip(table["configuration"], table[metric], strict=True)):
+        decided = not value - bars[0, row] <= neutral <= value + bars[1, row]
+        axes.errorbar(
+            value,
+            row,
+            xerr=bars[:, [row]],
+            fmt="o",
+            color=colour(name),
+            markerfacecolor=colour(name) if decided else "white",
+            markersize=8,
+            elinewidth=2.4,
+            label=name,
+        )
+        end = value + bars[1, row]
+        note = (f"{value:+.2f}" if neutral == 0 else f"{value:.2f}").replace("-", "−")
+        axes.annotate(note, (end, row), xytext=(8, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.set_yticks(range(len(table)), table["configuration"])
+    axes.set_ylim(len(table) - 0.4, -0.6)
+    axes.margins(x=0.12)
+    axes.set_xlabel((xlabel or metric) + "   (95 % interval; hollow: not decided)")
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+@figure_function
+def equivalence(table: pd.DataFrame, margin: float, metrics: Sequence[str] = ("sig", "bak", "ovrl")) -> Figure:
+    """Differences to the network in float32 with their intervals; filled where the interval lies within ± ``margin``.
+
+    Columns: configuration, form, and delta_<metric> with its interval for every metric, a panel each.
+    """
+    needed(table, ["configuration", "form", *(f"delta_{metric}" for metric in metrics)])
+    figure, panels = plt.subplots(
+        1, len(metrics), sharex=True, sharey=True, squeeze=False, figsize=(9.4, 0.36 * len(table) + 1.3)
+    )
+    names = [f"{name}  {form}" for name, form in zip(table["configuration"], table["form"], strict=True)]
+    for axes, metric in zip(panels[0], metrics, strict=True):
+        bars = error_bars(table, f"delta_{metric}")
+        if bars is None:
+            raise MisuseError(f"The table has no interval for delta_{metric}.")
+        axes.axvspan(-margin, margin, color="#e8f2ec", zorder=0)
+        axes.axvline(0, color=INK, linewidth=1, zorder=1)
+        values = table[f"delta_{metric}"].to_numpy(dtype=float)
+        for row, (name, value) in enumerate(zip(table["configuration"], values, strict=True)):
+            within = -margin <= value - bars[0, row] and value + bars[1, row] <= margin
+            look = {"color": colour(name), "markerfacecolor": colour(name) if within else "white", "markersize": 6.5}
+            axes.errorbar(value, row, xerr=bars[:, [row]], fmt="o", elinewidth=2, label=names[row], **look)
+        axes.set_title(METRICS.get(metric, metric))
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.grid(axis="y", visible=False)
+    panels[0, 0].set_yticks(range(len(table)), names)
+    panels[0, 0].set_ylim(len(table) - 0.4, -0.6)
+    figure.supxlabel(
+        f"difference to float32, MOS  (95 % interval, paired by clip; filled: within ±{margin:g})", fontsize=10
+    )
+    return figure

@@ -1,0 +1,98 @@
+"""What all figures share: colours, style, the mark of a quick run, columns a table needs, its error bars."""
+
+import re
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from functools import wraps
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from dnslib.errors import MisuseError
+
+INK, MUTED, FAINT = "#22303c", "#6b7a88", "#d9dfe4"
+BLUE, ORANGE, GREEN = "#0173b2", "#de8f05", "#029e73"  # seaborn's colour-blind safe palette
+METRICS = {"sig": "SIG  (speech)", "bak": "BAK  (background)", "ovrl": "OVRL  (overall)"}
+METRIC_COLOURS = {"sig": BLUE, "bak": ORANGE, "ovrl": GREEN}
+FIXED_COLOURS = {"CRUSE32": INK, "CRUSE16": "#d55e00", "noisy": "#949494", "clean": GREEN, "enhanced": BLUE}
+OTHERS = sns.color_palette("colorblind").as_hex()[3:]
+
+
+@contextmanager
+def style():
+    """The look of every figure; restores the settings that were there before."""
+    look = sns.axes_style("whitegrid") | sns.plotting_context("notebook", font_scale=0.9)
+    look |= {
+        "figure.dpi": 110,
+        "figure.constrained_layout.use": True,
+        "axes.edgecolor": FAINT,
+        "axes.labelcolor": INK,
+        "axes.titlecolor": INK,
+        "axes.titlelocation": "left",
+        "axes.titleweight": "bold",
+        "axes.titlesize": 11,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "grid.color": "#edf0f3",
+        "text.color": INK,
+        "xtick.color": MUTED,
+        "ytick.color": MUTED,
+        "legend.frameon": False,
+        "lines.linewidth": 1.8,
+        "font.sans-serif": ["DejaVu Sans"],
+    }
+    with mpl.rc_context(look):
+        yield
+
+
+def figure_function(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Draw in the study's style, add the mark of a quick run, and take the figure out of pyplot's hands.
+
+    Closed for pyplot, the figure appears where it is the last value of a cell, once, and no figures pile up.
+    """
+
+    @wraps(draw)
+    def finished(*arguments, profile: str = "quick", **options) -> Figure:
+        with style():
+            figure = draw(*arguments, **options)
+            if profile != "full":
+                line = 0.17 / figure.get_figheight()  # inches kept free at the bottom, so that the mark covers nothing
+                figure.get_layout_engine().set(rect=(0, line, 1, 1 - line))
+                figure.text(0.995, 0.004, f"{profile} run", ha="right", va="bottom", fontsize=8, color="#b3541e")
+            figure.draw_without_rendering()  # ticks take their look when they are first drawn
+        plt.close(figure)
+        return figure
+
+    return finished
+
+
+def colour(name: str) -> str:
+    """The colour of a configuration, the same in every figure: pruned ones run from blue to yellow-green with p."""
+    if name in FIXED_COLOURS:
+        return FIXED_COLOURS[name]
+    share = re.search(r"(?:^P|\s0)?\.(\d+)$", name)  # "P.625", "GRU 0.25"
+    if share:
+        return mpl.colors.to_hex(mpl.colormaps["viridis"](0.12 + 0.78 * float(f"0.{share[1]}")))
+    return OTHERS[sum(map(ord, name)) % len(OTHERS)]
+
+
+def needed(table: pd.DataFrame, columns: Iterable[str]) -> None:
+    """MisuseError that names the columns a table lacks."""
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise MisuseError(f"The table lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}.")
+
+
+def error_bars(table: pd.DataFrame, column: str) -> np.ndarray | None:
+    """Distances (2, rows) from a column to the ends of its interval; None when the table has no interval for it."""
+    low, high = f"{column}_ci_low", f"{column}_ci_high"
+    if low not in table and list(table.columns).index(column) + 1 < len(table.columns):
+        following = table.columns[list(table.columns).index(column) + 1]
+        low, high = ("ci_low", "ci_high") if following == "ci_low" else (low, high)  # plain names: the column before
+    if low not in table or high not in table:
+        return None
+    return np.array([table[column] - table[low], table[high] - table[column]], dtype=float).clip(min=0)
