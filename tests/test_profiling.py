@@ -387,7 +387,7 @@ def test_layers_of_fused_and_inserted_nodes():
         node("ReorderOutput", ["token_2"], ["b/conv"], name="ReorderOutput_token_3"),
     ]
     graphs = [helper.make_graph(nodes, "graph", [], []) for nodes in (written, optimised)]
-    assert profiling._layers(*graphs) == {
+    assert profiling.shares._layers(*graphs) == {
         "ReorderInput": "a",
         "b_state_next_nchwc": "a",
         "b/conv_nchwc": "b",

@@ -1,0 +1,25 @@
+"""What a streaming ONNX file costs: latency with intervals, multiply-accumulates, memory, shares per layer.
+
+Everything here takes paths of files written by `dnslib.export`. ``latency`` holds the protocol of every measured time,
+``size`` what a file and its process hold, ``macs`` the arithmetic of a frame, ``shares`` the kernel time by layer.
+"""
+
+from dnslib.profiling.latency import (
+    SELF_CHECK,
+    Pace,
+    decaying_frames,
+    latency_table,
+    machine,
+    measure_latency,
+    median_interval,
+    time_rounds,
+)
+from dnslib.profiling.macs import count_macs, macs_by_operator
+from dnslib.profiling.shares import kernel_times, layer_shares
+from dnslib.profiling.size import ProcessMemory, load, memory_mb, parameter_count, process_memory, weight_bytes
+
+__all__ = [
+    "SELF_CHECK", "Pace", "ProcessMemory", "count_macs", "decaying_frames", "kernel_times", "latency_table",
+    "layer_shares", "load", "machine", "macs_by_operator", "measure_latency", "median_interval", "memory_mb",
+    "parameter_count", "process_memory", "time_rounds", "weight_bytes",
+]  # fmt: skip

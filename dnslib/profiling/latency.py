@@ -1,0 +1,210 @@
+"""Latency of streaming files, with intervals.
+
+The protocol of `measure_latency`, to be printed with every number: ONNX Runtime on the CPU, one thread, sequential, no
+spinning, denormals flushed, all graph optimisations; one frame of 10 ms per call with the states carried; every model
+of a table in one process, interleaved in rounds whose order rotates. Every round opens each model anew and warms it up:
+where its weights happen to lie in memory changes its time by some per cent for as long as it is open, so rounds of one
+session are not independent. The median of a round is one observation, and intervals are over rounds.
+The timed region is one frame's way through the network: 161 numbers copied into the bound input, and the run, which
+leaves gain and states in bound buffers. Nothing is allocated or converted by Python inside it; STFT and inverse STFT
+stay outside. Python and the binding cost some 3 µs of every reported time, the same for all models.
+"""
+
+import gc
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+import torch
+
+from dnslib.errors import MisuseError
+from dnslib.export import StreamingSession, as_frames, flushed_denormals, onnxruntime
+from dnslib.machine import cpu_model, governor
+from dnslib.progress import track
+from dnslib.stft import SAMPLE_RATE, log_power, stft
+
+SELF_CHECK = "self_check"  # the row of the reference measured a second time
+RESAMPLES = 9_999
+NANOSECONDS_PER_MS = 1e6
+
+
+def measure_latency(
+    paths: Mapping[str, str | os.PathLike],
+    rounds: int = 30,
+    frames_per_round: int = 100,
+    warmup_frames: int = 50,
+    reference: str | None = None,
+    seed: int = 0,
+    frames: np.ndarray | None = None,
+    self_check: bool = True,
+    evict_mb: float = 0.0,
+    pace_ms: float = 0.0,
+):
+    """Latency per frame of several streaming files, as `latency_table` describes it, one row a model.
+
+    ``frames`` is log power ``(T, 161)`` of real audio, repeated as often as needed; without it, decaying noise. The
+    last row, ``self_check``, is a second session of the ``reference`` (the first model unless named): its speedup must
+    be 1 within its interval. Rounds must be at least 2. With ``evict_mb`` that many MB of other memory are read before
+    every frame, outside the timed region: the weights then come from memory, as where other programs run in the 10 ms
+    between frames; without it, back to back, a network that fits into the last-level cache stays there. With
+    ``pace_ms`` the process sleeps before every frame until so much time has passed since the frame before, as where
+    audio arrives: clock and caches may have changed meanwhile. Raises MisuseError for files that are no streaming
+    networks.
+    """
+    paths = dict(paths)
+    reference = reference or next(iter(paths), None)
+    _check_protocol(paths, reference, rounds, frames_per_round, warmup_frames, evict_mb, pace_ms)
+    frames = decaying_frames(seed=seed) if frames is None else as_frames(frames)
+    if self_check:
+        paths[SELF_CHECK] = paths[reference]
+    openers = {name: partial(_open_step, path) for name, path in paths.items()}
+    before = _between_frames(evict_mb, pace_ms)
+    with flushed_denormals():
+        times_ns = time_rounds(openers, frames, rounds, frames_per_round, warmup_frames, before=before)
+    return latency_table(times_ns, reference, seed)
+
+
+def _between_frames(evict_mb: float, pace_ms: float) -> Callable[[], object]:
+    """What happens ahead of every timed frame: eviction, or waiting, or both."""
+    evict = np.ones(round(evict_mb * 1e6 / 8)).sum
+    if not pace_ms:
+        return evict
+    wait = Pace(pace_ms)
+    return wait if not evict_mb else lambda: (evict(), wait())
+
+
+class Pace:
+    """Called before every frame, sleeps until a period has passed since the last frame was due.
+
+    Where that moment is over (the first frame of a turn, a frame that took too long) it sleeps a whole period, so that
+    every frame comes after a pause.
+    """
+
+    def __init__(
+        self,
+        period_ms: float,
+        clock: Callable[[], float] = time.perf_counter,
+        sleep: Callable[[float], None] = time.sleep,
+    ):
+        self.period, self.clock, self.sleep = period_ms / 1e3, clock, sleep
+        self.due = -np.inf
+
+    def __call__(self) -> None:
+        now = self.clock()
+        self.due += self.period
+        if self.due <= now:
+            self.due = now + self.period
+        self.sleep(self.due - now)
+
+
+def _open_step(path: str | os.PathLike) -> Callable[[np.ndarray], None]:
+    return StreamingSession(path).step
+
+
+def _check_protocol(paths, reference, rounds, frames_per_round, warmup_frames, evict_mb, pace_ms) -> None:
+    if not paths:
+        raise MisuseError("There is no model to measure.")
+    if SELF_CHECK in paths:
+        raise MisuseError(f"No model may be called {SELF_CHECK!r}: that row is the reference measured twice.")
+    if reference not in paths:
+        raise MisuseError(f"The reference {reference!r} is not among the models {', '.join(paths)}.")
+    if rounds < 2 or frames_per_round < 1 or min(warmup_frames, evict_mb, pace_ms) < 0:
+        raise MisuseError(
+            "Latency needs at least 2 rounds of at least 1 frame; warm-up, eviction and pace are not negative."
+        )
+
+
+def time_rounds(
+    openers: Mapping[str, Callable[[], Callable[[np.ndarray], None]]],
+    frames: np.ndarray,
+    rounds: int,
+    frames_per_round: int,
+    warmup_frames: int,
+    clock: Callable[[], int] = time.perf_counter_ns,
+    before: Callable[[], object] = int,
+) -> dict[str, np.ndarray]:
+    """Nanoseconds of every call, ``(rounds, frames_per_round)`` per model; all models see the same ``frames``.
+
+    In round r the models take turns in their order rotated by r, so that a slow spell of the machine meets all of
+    them. At its turn a model is opened, warmed up and timed. ``before`` is called ahead of every frame and not timed.
+    """
+    names = list(openers)
+    times = {name: np.empty((rounds, frames_per_round), np.int64) for name in names}
+    collecting = gc.isenabled()
+    gc.disable()  # a collection would land in somebody's frame
+    try:
+        for r in track(range(rounds), description="latency rounds"):
+            turn = r % len(names)
+            first = r * (warmup_frames + frames_per_round)
+            batch = [frames[index % len(frames)] for index in range(first, first + warmup_frames + frames_per_round)]
+            for name in names[turn:] + names[:turn]:
+                step, row = openers[name](), times[name][r]
+                for frame in batch[:warmup_frames]:
+                    step(frame)
+                for index, frame in enumerate(batch[warmup_frames:]):
+                    before()
+                    start = clock()
+                    step(frame)
+                    row[index] = clock() - start
+    finally:
+        if collecting:
+            gc.enable()
+    return times
+
+
+def latency_table(times_ns: Mapping[str, np.ndarray], reference: str, seed: int = 0):
+    """Statistics of nanoseconds ``(rounds, frames)`` per model, one row a model, in milliseconds per frame.
+
+    ``latency_ms`` is the median over rounds of each round's median frame; ``p95_ms`` and ``p99_ms`` are over all
+    frames. ``speedup`` is the median over rounds of the reference's round median divided by the model's in the same
+    round. Intervals are 95 % percentile bootstraps over rounds, because frames inside a round are not independent.
+    """
+    import pandas as pd
+
+    medians = {name: np.median(times, axis=1) / NANOSECONDS_PER_MS for name, times in times_ns.items()}  # (rounds,)
+    rows = []
+    for name, times in times_ns.items():
+        latency, speedup = medians[name], medians[reference] / medians[name]
+        p95, p99 = np.percentile(times, [95, 99]) / NANOSECONDS_PER_MS
+        row = {"model": name, "latency_ms": np.median(latency)}
+        row["ci_low"], row["ci_high"] = median_interval(latency, seed)
+        row |= {"p95_ms": p95, "p99_ms": p99, "speedup": np.median(speedup)}
+        row["speedup_ci_low"], row["speedup_ci_high"] = median_interval(speedup, seed)
+        row |= {"rounds": times.shape[0], "frames": times.size}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def median_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the median of ``values``, one per round."""
+    from scipy.stats import bootstrap
+
+    result = bootstrap(
+        (values,), np.median, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def decaying_frames(seconds: float = 10.0, seed: int = 0) -> np.ndarray:
+    """Log power ``(T, 161)`` of noise bursts, one a second, that decay by 60 dB into silence: states get small."""
+    generator = np.random.default_rng(seed)
+    time_s = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    envelope = 0.2 * 10 ** (-3 * np.minimum(time_s % 1 / 0.6, 1)) * (time_s % 1 < 0.8)
+    waveform = (envelope * generator.standard_normal(time_s.size)).astype(np.float32)
+    return log_power(stft(torch.from_numpy(waveform))).numpy()
+
+
+def machine() -> dict[str, object]:
+    """What a latency depends on besides the model: CPU, governor, load now, ONNX Runtime."""
+    return {
+        "cpu": cpu_model(),
+        "cores": os.cpu_count(),
+        "governor": governor(),
+        "load_1_min": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "onnxruntime": onnxruntime().__version__,
+    }

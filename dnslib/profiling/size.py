@@ -1,0 +1,109 @@
+"""What a file and the process that runs it hold: bytes of memory, parameters, weights read in every frame."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from math import prod
+
+import onnx
+
+from dnslib.errors import MisuseError
+from dnslib.export import NEXT, open_session
+from dnslib.paths import resolve
+
+
+def memory_mb(path: str | os.PathLike) -> float:
+    """Size of the file in MB of 10^6 bytes."""
+    path = resolve(path)
+    if not path.is_file():
+        raise MisuseError(f"There is no ONNX file {path}.")
+    return path.stat().st_size / 1e6
+
+
+@dataclass(frozen=True)
+class ProcessMemory:
+    """Resident memory of a process in MB of 10^6 bytes."""
+
+    before_mb: float  # Python, NumPy and ONNX Runtime, no network yet
+    resident_mb: float  # with the session open, after some frames
+    peak_mb: float  # the highest of all: while the file was opened
+
+
+_HOLD_SESSION = """
+import json, sys
+import numpy as np, onnxruntime, psutil
+
+def resident():
+    return psutil.Process().memory_info().rss
+
+def peak():
+    try:  # of this process only; what getrusage tells begins with the peak of the parent
+        lines = open("/proc/self/status").read().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        import resource
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = options.inter_op_num_threads = 1
+before = resident()
+session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+values = {v.name: np.zeros(v.shape, np.float32) for v in session.get_inputs()}
+names = [v.name for v in session.get_outputs()]
+for _ in range(int(sys.argv[2])):
+    results = dict(zip(names, session.run(names, values)))
+    values |= {name: results[name + sys.argv[3]] for name in values if name + sys.argv[3] in results}
+print(json.dumps([value / 1e6 for value in (before, resident(), peak())]))
+"""
+
+
+def process_memory(path: str | os.PathLike, frames: int = 20) -> ProcessMemory:
+    """Memory of a fresh process that imports NumPy and ONNX Runtime only, opens the file and runs ``frames`` frames.
+
+    What the network takes is ``resident_mb - before_mb``, and for a moment, while it is opened, ``peak_mb -
+    before_mb``: the file, its parsed weights and the weights packed for the processor lie side by side then. Raises
+    MisuseError as `dnslib.export.open_session` does.
+    """
+    path = resolve(path)
+    open_session(path)  # a file that is no streaming network is told here, in one line
+    command = [sys.executable, "-c", _HOLD_SESSION, str(path), str(frames), NEXT]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return ProcessMemory(*json.loads(done.stdout))
+
+
+def parameter_count(path: str | os.PathLike) -> int:
+    """Weights and biases in the file, without shapes and indices (int64) and without scales of quantised weights."""
+    return sum(
+        prod(tensor.dims)
+        for tensor in load(path).graph.initializer
+        if tensor.data_type != onnx.TensorProto.INT64 and not tensor.name.endswith(("_scale", "_zero_point"))
+    )
+
+
+def weight_bytes(path: str | os.PathLike) -> int:
+    """Bytes of the constants that some node reads, each once: what every frame must fetch from memory or a cache.
+
+    Weights, biases, scales and indices as they are stored in the file; states and activations come on top.
+    """
+    graph = load(path).graph
+    read = {name for node in graph.node for name in node.input}
+    return sum(
+        prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        for tensor in graph.initializer
+        if tensor.name in read
+    )
+
+
+def load(path: str | os.PathLike) -> onnx.ModelProto:
+    """The network of an ONNX file; MisuseError when it is missing or corrupt."""
+    path = resolve(path)
+    if not path.is_file():
+        raise MisuseError(f"There is no ONNX file {path}.")
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except Exception as error:  # protobuf's and the checker's exceptions share no base class
+        raise MisuseError(f"{path} is not a valid ONNX network: {str(error).splitlines()[0]}") from error
+    return model
