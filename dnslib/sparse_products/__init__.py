@@ -1,0 +1,36 @@
+"""When zeros become speed: products of the GRUs by dense, unstructured and block-sparse kernels of stock packages.
+
+One frame of CRUSE32 is eight products of a matrix (1728, 576) and a vector (576): four groups, each with a weight for
+its input and one for its state. Together they are 32 MB of float32 that every frame reads, so the eight are always
+timed in turn, as a frame needs them, by the protocol of `dnslib.profiling` (interleaved rounds, each of which opens
+every kernel anew). Here ``matrices`` is such a list, all of one shape (rows, columns), float32.
+
+What is zero together is a kernel's `Kernel.block`, rows x columns: single weights; blocks of 8 x 4, as RNNoise prunes
+its GRUs; or *bands*, where some consecutive rows share the columns they keep, and every band keeps equally many.
+Equally many means that a band is a small dense matrix, for which every library has a fast product.
+
+``patterns`` says which weights are zero, ``kernel`` what a kernel is and reads, ``libraries`` which ones the packages
+offer, ``racing`` times them, ``table`` makes speedups of the times.
+"""
+
+from dnslib.sparse_products.kernel import Kernel, Opener, Product
+from dnslib.sparse_products.libraries import BAND_ROWS, kernels, store_bands, store_bsr, store_csr, store_dense
+from dnslib.sparse_products.patterns import Matrices, gru_matrices, prune_bands, prune_blocks, with_gru_matrices
+from dnslib.sparse_products.racing import (
+    Case,
+    busy_cores,
+    exact_product,
+    one_torch_thread,
+    prepare,
+    race,
+    random_frames,
+    relative_error,
+)
+from dnslib.sparse_products.table import SPEEDUP, faster_from, results, speedups
+
+__all__ = [
+    "BAND_ROWS", "SPEEDUP", "Case", "Kernel", "Matrices", "Opener", "Product", "busy_cores", "exact_product",
+    "faster_from", "gru_matrices", "kernels", "one_torch_thread", "prepare", "prune_bands", "prune_blocks", "race",
+    "random_frames", "relative_error", "results", "speedups", "store_bands", "store_bsr", "store_csr", "store_dense",
+    "with_gru_matrices",
+]  # fmt: skip
