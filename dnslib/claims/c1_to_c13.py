@@ -1,89 +1,35 @@
-"""The verdicts: from measured intervals to "reproduced", "not reproduced" or "not decided by this run".
+"""The rules: one function a claim, from result tables to a `Judgement`, and the margins they use."""
 
-One rule a claim, a function from the study's result tables to a `Judgement`; its docstring says what makes the claim
-reproduced, and is printed beside the verdict. Four principles hold for all rules:
-
-* A verdict looks at the whole 95 % interval, never at the mean alone; where the interval reaches across the limit, or
-  is not known, the run does not decide.
-* "The same" is something to be shown, not the absence of a difference: the interval must lie inside a margin.
-* Fewer than ten clips, or ten rounds of a clock, decide nothing: bootstrap intervals of so few values are too narrow.
-* A claim of several parts is reproduced when all parts are, not reproduced when one part is not.
-
-The margins are ours, fixed before measuring. Opinion scores are MOS; intervals are over test clips (over rounds for
-speed), so with one seed a verdict is about these trained networks and not about what another seed would give.
-"""
-
-import inspect
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from itertools import pairwise
 
-import pandas as pd
-
 from dnslib import paper
-
-REPRODUCED, NOT_REPRODUCED, UNDECIDED = "reproduced", "not reproduced", "not decided by this run"
+from dnslib.claims.estimates import (
+    NOT_REPRODUCED,
+    REPRODUCED,
+    UNDECIDED,
+    Judgement,
+    Tables,
+    all_of,
+    basis,
+    between,
+    differences,
+    estimate,
+    lower_first,
+    misprediction,
+    opposite,
+    row_of,
+    sign_of,
+    span,
+)
 
 NEGLIGIBLE_MOS = 0.05  # a difference that we call none
 SMALL_MOS = 0.1  # a loss that we call small: per doubling of the speed (C2), and before any fine-tuning (C10)
 SPEED_SHARE = 0.8  # of a published speedup that another processor must reach
 SAME_SPEED = 0.05  # two networks are equally fast when their ratio lies within 1 ± this
-FEWEST = 10  # clips, or rounds of a clock, below which an interval is not to be trusted and decides nothing
 PROXY_ERROR = 1.25  # parameters are no proxy for time when they mispredict a speedup by this factor
 SELF_CHECK = "self_check"  # the row of a latency table that measures the reference twice
-
-Tables = Mapping[str, pd.DataFrame]
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What was measured, with its interval; the verdict; its reason; the clips and seeds that it rests on."""
-
-    measured: str
-    verdict: str
-    reason: str
-    clips: int | None = None
-    seeds: int | None = None
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A measured value and its 95 % interval; comparisons with NaN bounds stay undecided."""
-
-    value: float
-    low: float
-    high: float
-
-    def above(self, limit: float) -> str:
-        """Reproduced when all of the interval is above the limit, not reproduced when all of it is below."""
-        return REPRODUCED if self.low > limit else NOT_REPRODUCED if self.high < limit else UNDECIDED
-
-    def inside(self, low: float, high: float) -> str:
-        """Reproduced when the interval lies between the limits, not reproduced when it lies beyond one of them."""
-        if low < self.low and self.high < high:
-            return REPRODUCED
-        return NOT_REPRODUCED if self.high < low or self.low > high else UNDECIDED
-
-    @property
-    def mos(self) -> str:
-        """ "−0.01 [−0.04, +0.02]" """
-        return f"{self.value:+z.2f} [{self.low:+z.2f}, {self.high:+z.2f}]".replace("-", "−")
-
-    @property
-    def times(self) -> str:
-        """ "2.46x [2.40, 2.51]" """
-        return f"{self.value:.2f}x [{self.low:.2f}, {self.high:.2f}]"
-
-
-def all_of(*verdicts: str) -> str:
-    """The verdict of a claim from those of its parts."""
-    if NOT_REPRODUCED in verdicts:
-        return NOT_REPRODUCED
-    return REPRODUCED if verdicts and set(verdicts) == {REPRODUCED} else UNDECIDED
-
-
-# --- The rules ------------------------------------------------------------------------------------------------------
 
 
 def c1(tables: Tables) -> Judgement:
@@ -283,113 +229,3 @@ NEEDS: dict[str, tuple[str, ...]] = {  # result tables that each rule reads
     "C8": ("table_4",), "C9": ("table_6",), "C10": ("table_7",), "C11": ("table_8",), "C12": ("rule_elsewhere",),
     "C13": ("table_2",),
 }  # fmt: skip
-
-
-class MissingRow(LookupError):
-    """A configuration that a rule looks at is not in the run."""
-
-
-def judge(tables: Tables) -> pd.DataFrame:
-    """One row a claim: id, statement, where, published, measured, verdict, reason, clips, seeds, notebook.
-
-    A claim whose tables are not there is not decided, and its reason names what is missing.
-    """
-    rows = []
-    for claim in paper.CLAIMS:
-        missing = [name for name in NEEDS[claim.id] if name not in tables]
-        try:
-            found = (
-                undecidable(claim, ", ".join(missing)) if missing else on_enough(RULES[claim.id](tables), claim, tables)
-            )
-        except MissingRow as error:
-            found = undecidable(claim, str(error))
-        about = {"id": claim.id, "statement": claim.statement, "where": claim.where, "published": claim.published}
-        rows.append(about | vars(found) | {"notebook": claim.notebook})
-    return pd.DataFrame(rows).astype({"clips": "Int64", "seeds": "Int64"})
-
-
-def on_enough(found: Judgement, claim: paper.Claim, tables: Tables) -> Judgement:
-    """The judgement, left undecided when it rests on fewer than ten clips, or ten rounds of a clock."""
-    counts = {} if found.clips is None else {"clips": found.clips}
-    rounds = [tables[name]["rounds"].min() for name in NEEDS[claim.id] if "rounds" in tables[name]]
-    counts |= {"rounds": min(rounds)} if rounds else {}
-    short = [f"{count:.0f} {what}" for what, count in counts.items() if count < FEWEST]
-    if not short:
-        return found
-    return replace(found, verdict=UNDECIDED, reason=f"Only {' and '.join(short)}: too few. {found.reason}")
-
-
-def undecidable(claim: paper.Claim, missing: str) -> Judgement:
-    return Judgement("not measured", UNDECIDED, f"The run has no {missing}; the notebook {claim.notebook} makes it.")
-
-
-def rules() -> pd.DataFrame:
-    """One row a claim: id, and what makes it reproduced."""
-    return pd.DataFrame(
-        {"id": id_, "reproduced when": inspect.getdoc(rule).replace("\n", " ")} for id_, rule in RULES.items()
-    )
-
-
-# --- Small parts ----------------------------------------------------------------------------------------------------
-
-
-def estimate(row: pd.Series, column: str) -> Estimate:
-    """A column of a row with ``<column>_ci_low`` and ``<column>_ci_high``."""
-    return Estimate(*(float(row[name]) for name in (column, f"{column}_ci_low", f"{column}_ci_high")))
-
-
-def row_of(table: pd.DataFrame, name: str) -> pd.Series:
-    """The row of a configuration; MissingRow when the run left it out."""
-    rows = table[table["configuration"] == name]
-    if rows.empty:
-        raise MissingRow(f"row {name}")
-    return rows.iloc[0]
-
-
-def basis(table: pd.DataFrame) -> tuple[int, int]:
-    """Clips and seeds that a table's scores rest on: the fewest of its rows."""
-    return int(table["clips"].min()), int(table["seeds"].min())
-
-
-def differences(table: pd.DataFrame, rule: Callable[[Estimate], str], label: str) -> Judgement:
-    """One rule for the ``delta_ovrl`` of every row; the reason counts what each row says."""
-    verdicts = [rule(estimate(row, "delta_ovrl")) for _, row in table.iterrows()]
-    counted = ", ".join(f"{verdicts.count(one)} {one}" for one in (REPRODUCED, NOT_REPRODUCED, UNDECIDED))
-    reason = (
-        f"Row by row ({', '.join(f'{value:g}' if label != 'configuration' else value for value in table[label])}): "
-    )
-    return Judgement(span(table), all_of(*verdicts), f"{reason}{counted}.", *basis(table))
-
-
-def span(table: pd.DataFrame) -> str:
-    """The smallest and the largest ΔOVRL of a table, with their intervals."""
-    ordered = [estimate(row, "delta_ovrl") for _, row in table.sort_values("delta_ovrl").iterrows()]
-    ends = ordered if len(ordered) < 2 else (ordered[0], ordered[-1])
-    return "ΔOVRL " + " to ".join(one.mos for one in ends)
-
-
-def between(figure: pd.DataFrame, column: str) -> str:
-    """ "yes" when CRUSE16 lies between P.5625 and P.500 in a column, otherwise where it lies."""
-    low, value, high = (row_of(figure, name)[column] for name in ("P.5625", "CRUSE16", "P.500"))
-    return "yes" if low < value < high else "no, below both" if value <= min(low, high) else "no, above both"
-
-
-def misprediction(row: pd.Series) -> Estimate:
-    """Factor of 1 or more by which the compression ratio differs from the speedup."""
-    speedup, ratio = estimate(row, "speedup"), row["compression_ratio"]
-    ends = sorted(abs(math.log(ratio / bound)) for bound in (speedup.low, speedup.high))
-    low = 0.0 if speedup.low <= ratio <= speedup.high else ends[0]
-    return Estimate(*(math.exp(one) for one in (abs(math.log(ratio / speedup.value)), low, ends[1])))
-
-
-def sign_of(delta: Estimate) -> str:
-    """What the interval says about the sign, without ranking where it holds 0."""
-    return "above 0" if delta.low > 0 else "below 0" if delta.high < 0 else "not told from 0"
-
-
-def opposite(verdict: str) -> str:
-    return {REPRODUCED: NOT_REPRODUCED, NOT_REPRODUCED: REPRODUCED}.get(verdict, verdict)
-
-
-def lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]

@@ -1,0 +1,37 @@
+"""The verdicts: from measured intervals to "reproduced", "not reproduced" or "not decided by this run".
+
+One rule a claim, a function from the study's result tables to a `Judgement`; its docstring says what makes the claim
+reproduced, and is printed beside the verdict. Four principles hold for all rules:
+
+* A verdict looks at the whole 95 % interval, never at the mean alone; where the interval reaches across the limit, or
+  is not known, the run does not decide.
+* "The same" is something to be shown, not the absence of a difference: the interval must lie inside a margin.
+* Fewer than ten clips, or ten rounds of a clock, decide nothing: bootstrap intervals of so few values are too narrow.
+* A claim of several parts is reproduced when all parts are, not reproduced when one part is not.
+
+The margins are ours, fixed before measuring. Opinion scores are MOS; intervals are over test clips (over rounds for
+speed), so with one seed a verdict is about these trained networks and not about what another seed would give.
+
+``c1_to_c13`` holds margins and rules, ``estimates`` what they compare and say, ``judging`` applies them to a run.
+"""
+
+from dnslib.claims.c1_to_c13 import NEEDS, RULES, SELF_CHECK, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13
+from dnslib.claims.estimates import (
+    NOT_REPRODUCED,
+    REPRODUCED,
+    UNDECIDED,
+    Estimate,
+    Judgement,
+    MissingRow,
+    Tables,
+    all_of,
+    between,
+    misprediction,
+)
+from dnslib.claims.judging import judge, rules
+
+__all__ = [
+    "NEEDS", "NOT_REPRODUCED", "REPRODUCED", "RULES", "SELF_CHECK", "UNDECIDED", "Estimate", "Judgement", "MissingRow",
+    "Tables", "all_of", "between", "c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "c9", "c10", "c11", "c12", "c13",
+    "judge", "misprediction", "rules",
+]  # fmt: skip

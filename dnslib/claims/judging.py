@@ -1,0 +1,53 @@
+"""Verdicts of all claims on the tables of a run; what rests on too little decides nothing."""
+
+import inspect
+from dataclasses import replace
+
+import pandas as pd
+
+from dnslib import paper
+from dnslib.claims.c1_to_c13 import NEEDS, RULES
+from dnslib.claims.estimates import UNDECIDED, Judgement, MissingRow, Tables
+
+FEWEST = 10  # clips, or rounds of a clock, below which an interval is not to be trusted and decides nothing
+
+
+def judge(tables: Tables) -> pd.DataFrame:
+    """One row a claim: id, statement, where, published, measured, verdict, reason, clips, seeds, notebook.
+
+    A claim whose tables are not there is not decided, and its reason names what is missing.
+    """
+    rows = []
+    for claim in paper.CLAIMS:
+        missing = [name for name in NEEDS[claim.id] if name not in tables]
+        try:
+            found = (
+                undecidable(claim, ", ".join(missing)) if missing else on_enough(RULES[claim.id](tables), claim, tables)
+            )
+        except MissingRow as error:
+            found = undecidable(claim, str(error))
+        about = {"id": claim.id, "statement": claim.statement, "where": claim.where, "published": claim.published}
+        rows.append(about | vars(found) | {"notebook": claim.notebook})
+    return pd.DataFrame(rows).astype({"clips": "Int64", "seeds": "Int64"})
+
+
+def on_enough(found: Judgement, claim: paper.Claim, tables: Tables) -> Judgement:
+    """The judgement, left undecided when it rests on fewer than ten clips, or ten rounds of a clock."""
+    counts = {} if found.clips is None else {"clips": found.clips}
+    rounds = [tables[name]["rounds"].min() for name in NEEDS[claim.id] if "rounds" in tables[name]]
+    counts |= {"rounds": min(rounds)} if rounds else {}
+    short = [f"{count:.0f} {what}" for what, count in counts.items() if count < FEWEST]
+    if not short:
+        return found
+    return replace(found, verdict=UNDECIDED, reason=f"Only {' and '.join(short)}: too few. {found.reason}")
+
+
+def undecidable(claim: paper.Claim, missing: str) -> Judgement:
+    return Judgement("not measured", UNDECIDED, f"The run has no {missing}; the notebook {claim.notebook} makes it.")
+
+
+def rules() -> pd.DataFrame:
+    """One row a claim: id, and what makes it reproduced."""
+    return pd.DataFrame(
+        {"id": id_, "reproduced when": inspect.getdoc(rule).replace("\n", " ")} for id_, rule in RULES.items()
+    )
