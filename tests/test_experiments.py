@@ -165,7 +165,7 @@ def test_the_key_depends_on_every_field():
 def test_the_key_depends_on_the_code_that_trains(monkeypatch):
     run = Run((4, 4, 8, 8))
     before = run.key
-    monkeypatch.setattr(experiments, "code_digest", lambda: "changed")
+    monkeypatch.setattr(experiments.runs, "code_digest", lambda: "changed")
     assert run.key != before
 
 
@@ -510,7 +510,7 @@ def test_latency_is_measured_once_per_set_of_networks_warm_and_cold(lab, monkeyp
 
     monkeypatch.setattr(export, "export_streaming", write)
     monkeypatch.setattr(profiling, "measure_latency", measure)
-    monkeypatch.setattr(experiments, "last_level_cache_mb", lambda: 8.0)
+    monkeypatch.setattr(experiments.streaming, "last_level_cache_mb", lambda: 8.0)
     runs = {name: lab.untrained(name) for name in ("CRUSE32", "P.500")}
     first, again = lab.latency(runs), Laboratory(lab.settings).latency(runs)
     pd.testing.assert_frame_equal(first, again)

@@ -1,0 +1,253 @@
+"""A `Laboratory` says which runs a study has, trains each once, scores it once and measures it once."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dnslib import data, export, paper, quality
+from dnslib.errors import MisuseError
+from dnslib.experiments.files import scores_name, source_digest, waiting_lock, write_csv
+from dnslib.experiments.runs import Run, describe, widths_of
+from dnslib.experiments.scheduling import score_all
+from dnslib.experiments.streaming import enhance_streaming, measured_once
+from dnslib.experiments.training import train_network
+from dnslib.model import Cruse, enhance_many, load_weights
+from dnslib.paths import resolve
+from dnslib.progress import track
+from dnslib.settings import Settings
+from dnslib.stft import log_power, stft
+
+TEST_SEED = 2021  # of the test clips; every seed of the networks is scored on the same clips
+NOISY = "noisy"
+PLAIN = "plain"  # the form of `export.FORMS` that is the reference
+CYCLE_SEEDS = 1000  # between the seeds of a baseline's cycles: no seed of a study is as large
+
+
+class Laboratory:
+    """The runs, test clips, scores and latencies of one study, kept under ``settings.outputs``."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.outputs = resolve(settings.outputs)
+
+    # --- which runs there are ---------------------------------------------------------------------------------------
+
+    def untrained(self, name: str) -> Run:
+        """Random weights of a configuration: enough for parameters, memory and latency. Needs no data."""
+        return Run(widths_of(name), seed=self.settings.seed)
+
+    def baseline(self, name: str = "CRUSE32", seed: int | None = None, steps: int | None = None) -> Run:
+        """A configuration trained from scratch, in the settings' cycles; ``steps`` are those of the last one.
+
+        Every cycle begins with the weights of the one before, a fresh schedule and batches of its own, so a finished
+        training is made longer by asking for one cycle more (warm restarts, arXiv 1608.03983).
+        """
+        s, run = self.settings, None
+        first = s.seed if seed is None else seed
+        for cycle in range(s.baseline_cycles):
+            run = self._trained(widths_of(name), first + cycle * CYCLE_SEEDS, s.baseline_steps, run)
+        return replace(run, steps=steps or s.baseline_steps)
+
+    def direct(self, name: str, seed: int | None = None) -> Run:
+        """Trained from scratch for as many steps as the baseline and the fine-tuning together (Table 3)."""
+        return self.baseline(name, seed, self.settings.baseline_steps + self.settings.fine_tuning_steps)
+
+    def pruned(self, name: str, seed: int | None = None) -> Run:
+        """CRUSE32 sliced to a configuration, not fine-tuned (Table 6)."""
+        return self._trained(widths_of(name), seed, 0, start=self.baseline(seed=seed))
+
+    def fine_tuned(self, name: str, seed: int | None = None, learning_rate: float | None = None) -> Run:
+        """CRUSE32 sliced to a configuration and trained on, by default with the original hyper-parameters."""
+        start = self.baseline(seed=seed)
+        return self._trained(widths_of(name), seed, self.settings.fine_tuning_steps, start, learning_rate)
+
+    def sparse(self, fraction: float, fine_tuned: bool, seed: int | None = None) -> Run:
+        """CRUSE32 with this share of its GRU weights set to zero (Table 7)."""
+        start, steps = self.baseline(seed=seed), self.settings.fine_tuning_steps if fine_tuned else 0
+        return self._trained(start.widths, seed, steps, start, sparsity=fraction)
+
+    def network(self, name: str, seed: int | None = None) -> Run:
+        """What Figure 1 shows under a name: the baselines from scratch, the others pruned and fine-tuned."""
+        return self.fine_tuned(name, seed) if name in paper.PRUNED else self.baseline(name, seed)
+
+    def slimmed(self, widths: tuple[int, ...], groups: int, steps: int, seed: int | None = None) -> Run:
+        """CRUSE32 pruned to any widths and number of GRUs (`regrouping.shrink`), and trained on for ``steps``."""
+        return replace(self._trained(widths, seed, steps, self.baseline(seed=seed)), groups=groups)
+
+    def _trained(self, widths, seed, steps, start=None, learning_rate=None, sparsity=0.0) -> Run:
+        s = self.settings
+        return Run(
+            tuple(widths), steps, s.learning_rate if learning_rate is None else learning_rate, s.weight_decay,
+            s.batch_size, s.crop_seconds, s.seed if seed is None else seed, self.corpora.digest, sparsity, start,
+        )  # fmt: skip
+
+    # --- data -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def corpora(self) -> data.Corpora:
+        """The training, validation and test material; prepared once."""
+        return data.prepare(self.settings)
+
+    @cached_property
+    def clips(self) -> list[data.Clip]:
+        """The test clips: speakers and noises that no training heard."""
+        return data.test_clips(
+            self.corpora.test, self.settings.test_clips, self.settings.clip_seconds, seed=TEST_SEED
+        )  # fmt: skip
+
+    @cached_property
+    def recordings(self) -> list[data.Clip]:
+        """Noisy clips without a reference, from the folder ``settings.recordings``: a blind set, your own calls."""
+        if not self.settings.recordings:
+            raise MisuseError("No folder of noisy recordings is named: set the parameter recordings.")
+        return data.noisy_clips(self.settings.recordings)
+
+    # --- training ---------------------------------------------------------------------------------------------------
+
+    def folder(self, run: Run) -> Path:
+        """Where the run lies, trained or not."""
+        return self.outputs / "runs" / run.name
+
+    def train(self, run: Run) -> Path:
+        """The folder of the run; trains it first (and the run it starts from) if that was not done before.
+
+        Another process training the same run is waited for.
+        """
+        folder = self.folder(run)
+        if (folder / "DONE").exists():
+            return folder
+        if run.start:
+            self.train(run.start)
+        folder.mkdir(parents=True, exist_ok=True)
+        with waiting_lock(folder.with_name(f".{run.name}.lock")):
+            if not (folder / "DONE").exists():
+                train_network(run, folder, self.load, lambda: self.corpora)
+        return folder
+
+    def load(self, run: Run) -> Cruse:
+        """The network of a run, in evaluation mode on the CPU; trained first if need be."""
+        return load_weights(Cruse(run.widths, run.groups), self.train(run) / "model.safetensors")
+
+    def history(self, run: Run) -> pd.DataFrame:
+        """One row a step: step, loss, learning_rate, gradient_norm."""
+        return pd.read_csv(self.train(run) / "history.csv")
+
+    def summary(self, run: Run) -> dict:
+        """parameters, sparsity, validation_loss, audio_seconds of a run."""
+        return json.loads((self.train(run) / "summary.json").read_text())
+
+    # --- quality ----------------------------------------------------------------------------------------------------
+
+    def scores(
+        self, run: Run, recordings: bool = False, form: str = PLAIN, first_clips: int | None = None
+    ) -> pd.DataFrame:
+        """DNSMOS P.835 and SI-SDR of every test clip through a run's network, one row a clip; scored once.
+
+        With ``recordings``, of the clips without reference in ``settings.recordings`` instead; with another ``form``,
+        through the streaming file of that form; with ``first_clips``, of so many clips only.
+        """
+        kind = "" if form == PLAIN else f"-{form}-{source_digest(export)}"
+        description = describe(run) + ("" if form == PLAIN else f", {form}")
+        enhanced = partial(self.enhanced, run, form=form)
+        return self._scores(self.train(run), enhanced, description, recordings, kind, first_clips)
+
+    def enhanced(self, run: Run, clips: Iterable[data.Clip], form: str = PLAIN) -> list[np.ndarray]:
+        """Clips through a run's network, each (samples,); ``plain`` is the network itself, in PyTorch."""
+        if form == PLAIN:
+            return enhance_many(self.load(run), [clip.noisy for clip in clips])
+        path = self.streaming_file(run, form)
+        return [enhance_streaming(path, clip.noisy) for clip in track(clips, description=f"enhancing, {form}")]
+
+    def noisy_scores(self, recordings: bool = False) -> pd.DataFrame:
+        """The scores of the clips as they are."""
+        return self._scores(self.outputs / "runs" / NOISY, lambda clips: [c.noisy for c in clips], NOISY, recordings)
+
+    def clean_scores(self) -> pd.DataFrame:
+        """The scores of the test clips' references: what a perfect denoiser would reach."""
+        return self._scores(self.outputs / "runs" / "clean", lambda clips: [c.clean for c in clips], "clean", False)
+
+    def _scores(
+        self,
+        folder: Path,
+        process: Callable[[list[data.Clip]], list[np.ndarray]],
+        description: str,
+        recordings: bool,
+        kind: str = "",
+        first_clips: int | None = None,
+    ) -> pd.DataFrame:
+        clips = (self.recordings if recordings else self.clips)[:first_clips]
+        path = folder / scores_name(clips, kind)
+        if not path.exists():
+            write_csv(path, quality.score_clips(process(clips), clips, description=f"scoring {description}"))
+        return pd.read_csv(path, dtype={"clip": str})
+
+    def over_seeds(self, make: Callable[[int], Run], recordings: bool = False) -> pd.DataFrame:
+        """Scores of ``make(seed)`` for every seed of the settings, stacked, with a ``seed`` column."""
+        seeds = self.settings.seeds
+        return pd.concat([self.scores(make(seed), recordings).assign(seed=seed) for seed in seeds], ignore_index=True)
+
+    def quality_table(
+        self,
+        rows: Mapping[str, Callable[[int], Run]],
+        reference: str | None = None,
+        against_noisy: bool = False,
+        recordings: bool = False,
+    ) -> pd.DataFrame:
+        """One row a name: clips, seeds, scores with 95 % intervals; deltas paired by clip against a row or noisy."""
+        if self.settings.scheduler:  # what is not there yet is made there; without one it is made below
+            score_all(self, [make(seed) for make in rows.values() for seed in self.settings.seeds], recordings)
+        scores = {name: self.over_seeds(make, recordings) for name, make in rows.items()}
+        if reference is not None and reference not in scores:
+            raise MisuseError(f"The reference {reference!r} is not among the rows {', '.join(map(str, scores))}.")
+        base = self.noisy_scores(recordings) if against_noisy else scores.get(reference)
+        table = pd.DataFrame([quality.summarise(score, base) for score in scores.values()]).astype({"clips": int})
+        table.insert(0, "model", list(scores))
+        table.insert(2, "seeds", self.settings.seed_count)
+        return table
+
+    # --- speed ------------------------------------------------------------------------------------------------------
+
+    def streaming_file(self, run: Run, form: str = PLAIN) -> Path:
+        """The streaming ONNX file of a run's network in one of `export.FORMS`, written once."""
+        kind = "" if form == PLAIN else f"-{form}"
+        path = self.train(run) / f"streaming-{source_digest(export)}{kind}.onnx"
+        return path if path.exists() else export.export_streaming(self.load(run), path, form)
+
+    def training_frames(self, crops: int = 2, seconds: float = 4.0) -> np.ndarray:
+        """Log power ``(T, 161)`` of some training mixtures, one after another: what a form is chosen on."""
+        noisy, _ = data.Mixtures(self.corpora.train, self.settings.seed, crops, seconds).batch(0)
+        return log_power(stft(noisy)).flatten(0, 1).cpu().numpy()
+
+    def latency(self, models: Mapping[str, Run | tuple[Run, str]], paced_rounds: int = 0) -> pd.DataFrame:
+        """`profiling.measure_latency` of several networks in one interleaved measurement; measured once, then read.
+
+        A model is a run, in plain form, or a run and a form; the first one is the reference of the speedups. Measured
+        back to back, and a second time with the caches filled with other data before every frame: the columns that
+        begin with ``cold_``. A network that the last-level cache holds gains from the first, one that runs once in
+        10 ms beside other programs lives nearer to the second. With ``paced_rounds``, a third time, in so many rounds,
+        one frame each 10 ms and nothing in between: ``paced_``.
+        """
+        pairs = {name: model if isinstance(model, tuple) else (model, PLAIN) for name, model in models.items()}
+        files = {name: self.streaming_file(*pair) for name, pair in pairs.items()}
+        s = self.settings
+        protocol = {"rounds": s.latency_rounds, "frames_per_round": s.frames_per_round, "seed": s.seed}
+        return measured_once(self.outputs, files, protocol, paced_rounds)
+
+    # --- results ----------------------------------------------------------------------------------------------------
+
+    def save(self, name: str, table: pd.DataFrame) -> pd.DataFrame:
+        """Write ``results/<name>.csv``; returns the table as it is."""
+        write_csv(self.outputs / "results" / f"{name}.csv", table)
+        return table
+
+    def result(self, name: str) -> pd.DataFrame:
+        """Read ``results/<name>.csv`` of another notebook; MisuseError when that one did not run yet."""
+        path = self.outputs / "results" / f"{name}.csv"
+        if not path.exists():
+            raise MisuseError(f"{path.name} is not there yet: run the notebook that writes it, or the whole study.")
+        return pd.read_csv(path)

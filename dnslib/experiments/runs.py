@@ -1,0 +1,85 @@
+"""A `Run` says all that decides a network; its key is that of its folder."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+from dnslib import paper, regrouping
+from dnslib.errors import MisuseError
+from dnslib.experiments.files import source_digest
+
+_CODE = (  # what the data hold is in their own digest
+    "gru.py", "model.py", "stft.py", "loss.py", "training.py", "pruning.py", "data/mixing.py", "data/mixtures.py",
+    "data/corpora.py",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that decides a network's weights. ``steps`` 0 is a network not trained (further)."""
+
+    widths: tuple[int, ...]
+    steps: int = 0
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.1
+    batch_size: int = 32
+    crop_seconds: float = 4.0
+    seed: int = 0
+    data: str = ""  # digest of the corpora
+    sparsity: float = 0.0  # share of GRU weights set to zero at the start, and kept there
+    start: "Run | None" = None  # the network this one is pruned from; None: random weights
+    groups: int = 4
+
+    @property
+    def key(self) -> str:
+        """Twelve hexadecimal digits of the record and the code that trains it."""
+        text = json.dumps(asdict(self), sort_keys=True) + code_digest()
+        if self.start and self.groups != self.start.groups:
+            text += source_digest(regrouping)  # decides the weights of such runs only
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps from random weights to these."""
+        return self.steps + (self.start.total_steps if self.start else 0)
+
+    @property
+    def name(self) -> str:
+        """A folder name that a person recognises: configuration, what was done, hash."""
+        sparse = f"-sparse{self.sparsity:g}" if self.sparsity else ""
+        tuned = "-tuned" if self.start and self.steps else "-pruned" if self.start else ""
+        groups = f"-{self.groups}groups" if self.groups != Run.groups else ""
+        return f"{configuration_name(self.widths)}{groups}{sparse}{tuned}-seed{self.seed}-{self.key}"
+
+
+def configuration_name(widths: tuple[int, ...]) -> str:
+    """The paper's name of these widths, or the widths joined by x."""
+    names = {value: name for name, value in paper.CONFIGURATIONS.items()}
+    return names.get(tuple(widths), "x".join(map(str, widths)))
+
+
+def widths_of(name: str) -> tuple[int, ...]:
+    """The widths of a named configuration; MisuseError with the known names for another."""
+    if name not in paper.CONFIGURATIONS:
+        raise MisuseError(f"Unknown configuration {name!r}; known: {', '.join(paper.CONFIGURATIONS)}.")
+    return paper.CONFIGURATIONS[name]
+
+
+def describe(run: Run) -> str:
+    """A run in a few words, for progress lines."""
+    words = [configuration_name(run.widths)]
+    words += [f"in {run.groups} groups"] if run.groups != Run.groups else []
+    words += [f"{run.sparsity:.0%} sparse"] if run.sparsity else []
+    if run.start and run.steps and not run.sparsity:
+        words.append("trained on" if run.start.widths == run.widths else "after pruning")
+    return " ".join(words) + (f", seed {run.seed}" if run.seed else "")
+
+
+@cache
+def code_digest() -> str:
+    """Digest of the sources that decide a trained network: changed code never finds an old network."""
+    package = Path(__file__).parents[1]
+    files = sorted(path for pattern in _CODE for path in package.glob(pattern))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()

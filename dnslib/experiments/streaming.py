@@ -1,0 +1,61 @@
+"""What a streaming file does: its sound, and the latency of several, back to back, evicted and paced."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from dnslib import export, profiling
+from dnslib.experiments.files import source_digest, write_csv
+from dnslib.machine import last_level_cache_mb
+from dnslib.stft import istft, log_power, stft
+
+FRAME_MS = 10.0
+PACED_FRAMES = 10  # frames in a paced round, each takes 10 ms
+COLD_FRAMES_SHARE = 10  # one frame in ten is timed with evicted caches too: filling them takes longer than a frame
+
+
+def enhance_streaming(path: Path, noisy: np.ndarray) -> np.ndarray:
+    """`dnslib.enhance` with the gains of a streaming file: a waveform (samples,) frame by frame."""
+    spectrum = stft(torch.from_numpy(np.ascontiguousarray(noisy, dtype=np.float32)))
+    gain = torch.from_numpy(export.run_streaming(path, log_power(spectrum).numpy()))
+    return istft(spectrum * gain, len(noisy)).numpy()
+
+
+def measured_once(
+    outputs: Path, files: Mapping[str, Path], protocol: Mapping[str, int], paced_rounds: int = 0
+) -> pd.DataFrame:
+    """`measure_everywhere`, kept under ``outputs`` by files, protocol, measuring code and CPU."""
+    about = {name: str(path.relative_to(outputs)) for name, path in files.items()}
+    about |= {"protocol": protocol, "code": source_digest(profiling), "cpu": profiling.machine()["cpu"]}
+    about |= {"paced_rounds": paced_rounds} if paced_rounds else {}
+    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+    path = outputs / "latency" / f"{key}.csv"
+    if not path.exists():
+        write_csv(path, measure_everywhere(files, protocol, paced_rounds))
+    return pd.read_csv(path)
+
+
+def measure_everywhere(files: Mapping[str, Path], protocol: Mapping[str, int], paced_rounds: int = 0) -> pd.DataFrame:
+    """The latency table back to back, joined by ``cold_…`` columns: the same with evicted caches, on fewer frames; and
+    by ``paced_…`` columns where there are such rounds."""
+    table = profiling.measure_latency(files, **protocol)
+    frames = max(1, protocol["frames_per_round"] // COLD_FRAMES_SHARE)
+    evict_mb = 2 * last_level_cache_mb()
+    fewer = {**protocol, "frames_per_round": frames, "warmup_frames": frames}
+    cold = profiling.measure_latency(files, **fewer, evict_mb=evict_mb)
+    table = join_prefixed(table, cold, "cold_").assign(cold_evicted_mb=evict_mb)
+    if paced_rounds:
+        paced = {**protocol, "rounds": paced_rounds, "frames_per_round": PACED_FRAMES, "warmup_frames": PACED_FRAMES}
+        table = join_prefixed(table, profiling.measure_latency(files, **paced, pace_ms=FRAME_MS), "paced_")
+    return table
+
+
+def join_prefixed(table: pd.DataFrame, other: pd.DataFrame, prefix: str) -> pd.DataFrame:
+    """The columns of another measurement of the same models beside those of a table."""
+    other = other.drop(columns=["rounds"]).rename(columns=lambda name: name if name == "model" else f"{prefix}{name}")
+    return table.merge(other, on="model", validate="1:1")
