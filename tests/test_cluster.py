@@ -24,7 +24,7 @@ import yaml
 from safetensors.torch import load_file
 
 from dnslib import cluster, experiments, export, quality, training
-from dnslib.cluster import ClusterError, Job, batch_script, check, opened
+from dnslib.cluster import ClusterError, Job, addresses, batch_script, check, opened, opening
 from dnslib.errors import MisuseError
 from dnslib.experiments import Laboratory, do_job, job_record, run_of, score_all, train_all
 from dnslib.paths import PROJECT
@@ -107,7 +107,7 @@ def workers_find_their_jobs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (PROJECT, Path(__file__).parent, folder))))
         patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setattr(experiments, "JOB", "test_cluster:do_small_job")
+        patch.setattr(experiments.scheduling, "JOB", "test_cluster:do_small_job")
         yield
 
 
@@ -210,7 +210,12 @@ def test_what_is_there_starts_no_worker(here, monkeypatch):
 def test_latency_is_measured_here_whatever_the_scheduler(tmp_path, monkeypatch):
     where = []
     monkeypatch.setattr(export, "export_streaming", lambda model, path, form: path)
-    monkeypatch.setattr(experiments, "measure_everywhere", lambda *_: where.append(os.getpid()) or pd.DataFrame([1]))
+
+    def measure(*_):
+        where.append(os.getpid())
+        return pd.DataFrame([1])
+
+    monkeypatch.setattr(experiments.streaming, "measure_everywhere", measure)
     lab = laboratory(tmp_path, "tcp://127.0.0.1:1")  # nobody answers there
     lab.latency({"CRUSE32": lab.untrained("CRUSE32")})
     assert where == [os.getpid()]
@@ -303,7 +308,7 @@ def test_a_job_that_fails_raises_here_and_what_is_finished_is_kept(tmp_path):
 
 @pytest.mark.slow
 def test_a_job_that_kills_every_worker_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "MOST_DEATHS", 0)
+    monkeypatch.setattr(opening, "MOST_DEATHS", 0)
     with opened("local:1", tmp_path) as workers, pytest.raises(ClusterError) as error:
         list(workers.finished("light_jobs:die", [Job("training-P.500", {})]))
     assert "worker after worker died during training-P.500" in line(error)
@@ -408,12 +413,12 @@ def test_a_port_where_nobody_listens():
         with pytest.raises(MisuseError) as error:
             check(f"tcp://127.0.0.1:{free.getsockname()[1]}")
     assert "connection refused" in line(error)
-    assert time.monotonic() - begun < 2 * cluster.CONNECT_SECONDS
+    assert time.monotonic() - begun < 2 * addresses.CONNECT_SECONDS
 
 
 @pytest.mark.parametrize("says", [b"", b"SSH-2.0-OpenSSH_9.2\r\n"])
 def test_a_port_where_another_program_listens(says, monkeypatch):
-    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(addresses, "CONNECT_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"tcp://127.0.0.1:{other.getsockname()[1]}"
         answering = threading.Thread(target=lambda: other.accept()[0].sendall(says))
