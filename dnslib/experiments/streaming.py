@@ -31,7 +31,7 @@ def measured_once(
 ) -> pd.DataFrame:
     """`measure_everywhere`, kept under ``outputs`` by files, protocol, measuring code and CPU."""
     about = {name: str(path.relative_to(outputs)) for name, path in files.items()}
-    about |= {"protocol": protocol, "code": source_digest(profiling), "cpu": profiling.machine()["cpu"]}
+    about |= {"protocol": protocol, "code": source_digest(profiling.latency), "cpu": profiling.machine()["cpu"]}
     about |= {"paced_rounds": paced_rounds} if paced_rounds else {}
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
     path = outputs / "latency" / f"{key}.csv"

@@ -58,7 +58,7 @@ class Evaluator:
         about = asdict(self.protocol) | {"start": self.laboratory.baseline(REFERENCE).key}
         about |= {"crop_seconds": self.laboratory.settings.crop_seconds, "cpu": profiling.machine()["cpu"]}
         about |= {
-            "code": [source_digest(module) for module in (profiling, export, regrouping)],
+            "code": [source_digest(module) for module in (profiling.latency, export, regrouping)],
             "seed": VALIDATION_SEED,
         }
         key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
