@@ -4,6 +4,7 @@ Everything works without a kernel, without trust in the notebook and without a n
 """
 
 import base64
+import hashlib
 import html
 import io
 import os
@@ -113,7 +114,14 @@ def table(
     text = readable(frame, digits)
     numeric = [heading for name, heading in headings(frame).items() if pd.api.types.is_numeric_dtype(frame[name].dtype)]
     look = [{"selector": "caption", "props": "caption-side: bottom; text-align: left; color: #6b7a88"}]
-    styler = Styler(text, uuid="reading", uuid_len=7, cell_ids=False).hide(axis="index").set_table_styles(look)
+    look += [
+        {"selector": f"th.col{place}", "props": "text-align: right"}
+        for place, heading in enumerate(text)
+        if heading in numeric
+    ]
+    # its own for every table of a page, as the style is bound to it; the same whenever the table is
+    uuid = hashlib.sha256(text.to_csv().encode()).hexdigest()[:12]
+    styler = Styler(text, uuid=uuid, uuid_len=12, cell_ids=False).hide(axis="index").set_table_styles(look)
     styler = styler.set_properties(**{"text-align": "left"}).set_properties(numeric, **{"text-align": "right"})
     return styler.set_caption(html.escape(" · ".join(marks))) if marks else styler
 

@@ -160,3 +160,11 @@ def test_machine_tells_what_the_system_tells():
     assert facts["onnxruntime"] == onnxruntime.__version__
     assert facts["processor"]
     assert display.installed_version("no-such-package") == "not installed"
+
+
+def test_tables_of_one_page_do_not_share_their_style():
+    frame = pd.DataFrame({"name": ["x"], "latency_ms": [1.0]})
+    first, again, other = (display.table(one).to_html() for one in (frame, frame, frame[["latency_ms", "name"]]))
+    identity = re.compile(r'table id="(\w+)"')
+    assert first == again
+    assert identity.search(first)[1] != identity.search(other)[1]

@@ -29,7 +29,7 @@ section h1 { margin-top: .4em; } .source, .facts { color: var(--soft); font-size
   border-left: 4px solid var(--open); padding: .6rem 1rem; border-radius: 4px; }
 .wide { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: 14.5px; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+th, td { padding: .3rem .7rem; border: 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 .output_html td { text-align: right; } .output_html td:first-child { text-align: left; } th { font-weight: 600; }
 table.dataframe { border: 0; }
 .verdict { font-weight: 600; } .reproduced { color: var(--good); } .not-reproduced { color: var(--bad); }
