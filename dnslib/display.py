@@ -186,8 +186,8 @@ def number(value: object, places: int) -> str:
 
 
 def interval(value: str, low: str, high: str) -> str:
-    """ "value [low, high]", or the value alone where there is no interval."""
-    return value if MISSING in (low, high) else f"{value} [{low}, {high}]"
+    """ "value [low, high]", or the value alone where there is no interval; a narrow cell breaks before the bracket."""
+    return value if MISSING in (low, high) else f"{value} [{low},\u00a0{high}]"
 
 
 # --- Machine ----------------------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ def machine() -> pd.DataFrame:
         "Python": platform.python_version(),
     }
     facts |= {package: installed_version(package) for package in PACKAGES}
-    return pd.DataFrame({"": list(facts), "this machine": list(facts.values())}).set_index("")
+    return pd.DataFrame({"this machine": list(facts.values())}, index=list(facts))
 
 
 def cpu_model() -> str:

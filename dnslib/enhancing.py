@@ -129,6 +129,8 @@ def plan_folder(noisy: Path, out: Path) -> dict[Path, Path]:
 
 def check_writable(folder: Path) -> None:
     """Make the folder and try it. Raises MisuseError."""
+    if folder.is_file():
+        raise MisuseError(f"The output folder {folder} cannot be written: it is a file.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
