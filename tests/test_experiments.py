@@ -86,7 +86,7 @@ def hold(outputs: Path) -> None:
     time.sleep(120)
 
 
-def until(condition, seconds: float = 60.0) -> None:
+def until(condition, seconds: float = 300.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

@@ -11,11 +11,13 @@ TABLE_2 = """configuration,channels,parameters,compression_ratio,latency_ms,spee
 cold_speedup,cold_speedup_ci_low,cold_speedup_ci_high
 CRUSE32,32 64,8581153,1.0,1.625,1.0,1.0,1.0,1.0,1.0,1.0
 P.500,32 32,2356257,3.6418,0.5,3.25,3.2,3.3,2.46,2.4,2.51
+P.875,32 32,167841,51.13,0.1,12,11,13,9,8,10
 self_check,32 64,8581153,1.0,1.6,0.99,0.9,1.1,1.0,0.9,1.1
 """
-FIGURE_1 = """configuration,dnsmos_ovrl,delta_ovrl,delta_ovrl_ci_low,delta_ovrl_ci_high,clips,seeds
-CRUSE32,2.625,0.0,0.0,0.0,24,1
-P.500,2.6,-0.0141,-0.05,0.02,24,1
+FIGURE_1 = """configuration,dnsmos_ovrl,delta_ovrl,delta_ovrl_ci_low,delta_ovrl_ci_high,clips,seeds,delta_sig,delta_bak
+CRUSE32,2.625,0.0,0.0,0.0,24,1,0.0,0.0
+P.500,2.6,-0.0141,-0.05,0.02,24,1,0.031,-0.11
+P.875,2.6,-0.0141,-0.05,0.02,24,1,-0.02,-0.25
 """
 TABLE_5 = """configuration,dnsmos_ovrl,delta_ovrl,delta_ovrl_ci_low,delta_ovrl_ci_high
 CRUSE32,2.625,0.5,0.25,0.75
@@ -50,11 +52,12 @@ def test_the_block_says_what_the_files_say(outputs):
     assert lines[2] == "| CRUSE32 | 32 64 | 8 581 153 | 1.00x | 1.62 | – | – | 2.62 | – |"
     p500 = "| P.500 | 32 32 | 2 356 257 | 3.64x | 0.50 | 3.25x [3.20, 3.30] | 2.46x [2.40, 2.51] | 2.60 |"
     assert lines[3] == p500 + " −0.01 [−0.05, +0.02] |"
-    assert lines[4] == ""  # the self check is no configuration
-    assert lines[5] == "The noisy clips score 2.12; CRUSE32 gains +0.50 [+0.25, +0.75] over them."
+    assert lines[5] == ""  # the self check is no configuration
+    assert lines[6] == "The noisy clips score 2.12; CRUSE32 gains +0.50 [+0.25, +0.75] over them."
+    assert "ΔSIG from −0.02 to +0.03, ΔBAK from −0.25 to −0.11." in lines[7]
     trained = "60 training steps of 8 x 2.5 s on synthesised speech and noise, 7 more after pruning"
-    assert lines[6].startswith(f"A quick run, {trained}; 24 test clips, one seed; A Processor")
-    assert lines[7] == "Of the paper's 13 claims: 2 reproduced, 1 not reproduced."
+    assert lines[8].startswith(f"A quick run, {trained}; 24 test clips, one seed; A Processor")
+    assert lines[9] == "Of the paper's 13 claims: 2 reproduced, 1 not reproduced."
 
 
 def test_recordings_are_called_so():

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from dnslib.errors import MisuseError
+from dnslib.paper import PRUNED
 from dnslib.paths import PROJECT, resolve, write_atomically
 
 START, END = "<!-- results:start -->", "<!-- results:end -->"
@@ -42,7 +43,9 @@ def block(outputs: Path) -> str:
     verdicts = [row["verdict"] for row in rows(results / "claims.csv")]
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in sorted(set(verdicts), reverse=True))
     claims = f"Of the paper's 13 claims: {counts}."
-    return "\n".join([*figure(outputs), *lines, "", against_noisy(results), source(results, quality), claims])
+    return "\n".join(
+        [*figure(outputs), *lines, "", against_noisy(results), parts(quality), source(results, quality), claims]
+    )
 
 
 def figure(outputs: Path) -> list[str]:
@@ -79,6 +82,15 @@ def against_noisy(results: Path) -> str:
     gain = next(row for row in rows(results / "table_5.csv") if row["configuration"] == "CRUSE32")
     noisy = float(gain["dnsmos_ovrl"]) - float(gain["delta_ovrl"])
     return f"The noisy clips score {noisy:.2f}; CRUSE32 gains {interval(gain, 'delta_ovrl', sign='+')} over them."
+
+
+def parts(quality: dict[str, dict[str, str]]) -> str:
+    """How far the pruned networks lie from CRUSE32 in signal and background, which OVRL does not show apart."""
+    words = []
+    for name in ("sig", "bak"):
+        deltas = [float(row[f"delta_{name}"]) for configuration, row in quality.items() if configuration in PRUNED]
+        words.append(f"Δ{name.upper()} from {min(deltas):+.2f} to {max(deltas):+.2f}")
+    return f"Pruned networks against CRUSE32 in the parts of DNSMOS: {', '.join(words)}.".replace("-", "−")
 
 
 def interval(row: dict[str, str], name: str, unit: str = "", sign: str = "") -> str:
