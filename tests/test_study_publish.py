@@ -43,7 +43,8 @@ def outputs(tmp_path):
     (folder / "results" / "figure_1.csv").write_text(FIGURE_1)
     player = '<audio controls src="data:audio/flac;base64,ABCD"></audio>'
     nbformat.write(executed(f"written to {folder}/results", player), folder / "05_0.ipynb")
-    nbformat.write(executed("half", "<b>of a run</b>"), folder / "06.failed.ipynb")
+    for unfinished in ("06.failed.ipynb", ".07_1.running.ipynb"):
+        nbformat.write(executed("half", "<b>of a run</b>"), folder / unfinished)
     return folder
 
 

@@ -44,7 +44,7 @@ def publish(outputs: Path, target: Path = TARGET) -> list[Path]:
     hidden = folders(settings)
     remove(target)  # only now that there is something to take its place
     written = []
-    for path in sorted(outputs.glob("*.ipynb")):
+    for path in sorted(outputs.glob("[!.]*.ipynb")):  # hidden: one that a killed run left half done
         if not path.name.endswith(".failed.ipynb"):
             written.append(_write(target / path.name, without_sound(cleaned(_read(path), hidden))))
     for path in sorted((outputs / "results").glob("*.*")):
