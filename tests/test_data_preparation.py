@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from dnslib.data import Mixtures, added, caches, noisy_clips, prepare, sources, test_clips
-from dnslib.data.corpora import SPLITS, Writer, assign_splits
+from dnslib.data import Mixtures, added, caches, mixtures, noisy_clips, prepare, sources, test_clips
+from dnslib.data.corpora import SPLITS, Corpus, Writer, assign_splits
 from dnslib.errors import MisuseError
 
 RATE = 16_000
@@ -92,6 +92,20 @@ def test_batches_depend_on_seed_and_step_only(embedded):
         assert all(a.equal(b) and a.shape == (4, RATE) for a, b in zip(one, other, strict=True))
     assert not first[0].equal(second[0])
     assert not first[0].equal(Mixtures(embedded.train, 4, 4, 1.0).batch(0)[0])
+
+
+def test_a_crop_at_another_speed_has_its_pitch_moved_within_the_bound():
+    """500 Hz between 500 / 1.4 and 500 * 1.4, on both sides and up to near the bounds; never a sample short."""
+    tone = np.round(16000 * np.sin(2 * np.pi * 500 * np.arange(3 * RATE) / RATE)).astype(np.int16)
+    corpus = Corpus(tone, np.array([0]), np.array([tone.size]), np.array(["a"]), np.array(["a/1"]))
+    rng, pitches = np.random.default_rng(0), []
+    for _ in range(60):
+        crop = mixtures.at_other_speed(corpus, rng, RATE, 1.4)
+        assert crop.shape == (RATE,)
+        pitches.append(np.abs(np.fft.rfft(crop * np.hanning(RATE))).argmax())  # bins of 1 Hz
+    assert 500 / 1.4 - 1 <= min(pitches) < 375
+    assert 670 < max(pitches) <= 500 * 1.4 + 1
+    assert 450 < np.median(pitches) < 550
 
 
 def test_clips_lie_in_their_ranges_and_the_first_ones_never_change(embedded):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import soxr
 import torch
 
 from dnslib import paths
@@ -20,6 +21,7 @@ SNR_DB = (5.0, 10.0, -10.0, 35.0)  # mean, spread, lowest, highest; mean and spr
 LEVEL_DBFS = (-28.0, 10.0, -50.0, -12.0)
 ROOM_SHARE = 0.5  # of the training crops stand in a room
 SECOND_NOISE_SHARE = 0.3  # hear two noises at once, the second up to 12 dB softer
+SPEECH_SPEED, NOISE_SPEED = 1.1, 1.4  # played up to so many times faster or slower: more voices, more noises
 TEST_SNR_DB = (-5.0, 15.0)
 TEST_LEVEL_DBFS = (-32.0, -22.0)
 TEST_ROOM_SHARE = 0.4
@@ -56,7 +58,7 @@ class Mixtures:
         """Mixtures and targets ``(B, samples)`` of one optimiser step; the same again for the same step."""
         rng = np.random.default_rng([self.seed, step])
         size = self.batch_size
-        speech = self.tensor([audible_crop(self.split.speech, rng, self.samples)[0] for _ in range(size)])
+        speech = self.tensor([at_other_speed(self.split.speech, rng, self.samples, SPEECH_SPEED) for _ in range(size)])
         noise = self.tensor([two_noises(self.split.noise, rng, self.samples) for _ in range(size)])
         speech, noise = (mixing.shape(one, self.tensor(shaping(rng, size))) for one in (speech, noise))
         heard, target = self.in_rooms(speech, rng)
@@ -152,11 +154,18 @@ def audible_crop(
     return crop, index
 
 
+def at_other_speed(corpus: Corpus, rng: np.random.Generator, samples: int, most: float) -> np.ndarray:
+    """A crop played faster or slower, pitch and all, by a random factor between 1 / ``most`` and ``most``."""
+    speed = most ** rng.uniform(-1, 1)
+    crop, _ = audible_crop(corpus, rng, int(np.ceil(samples * speed)) + 1)
+    return soxr.resample(crop, speed, 1.0)[:samples]
+
+
 def two_noises(corpus: Corpus, rng: np.random.Generator, samples: int) -> np.ndarray:
     """A crop of noise; in three of ten cases a second, softer one is added."""
-    crop, _ = audible_crop(corpus, rng, samples)
+    crop = at_other_speed(corpus, rng, samples, NOISE_SPEED)
     if rng.random() < SECOND_NOISE_SHARE:
-        second, _ = audible_crop(corpus, rng, samples)
+        second = at_other_speed(corpus, rng, samples, NOISE_SPEED)
         ratio = np.sqrt(np.dot(crop, crop) / (np.dot(second, second) + 1e-12))
         crop = crop + second * np.float32(ratio * 10 ** (-rng.uniform(0, 12) / 20))
     return crop
