@@ -61,18 +61,20 @@ class _Recurrence(torch.autograd.Function):
         groups, frames, batch, size = x.shape
         with torch.autocast(x.device.type, enabled=False):
             w_ih, w_hh, b_ih, b_hh = (w.to(x.dtype) for w in (weight_ih, weight_hh, bias_ih, bias_hh))
-            from_input = torch.baddbmm(b_ih[:, None], x.flatten(1, 2), w_ih.transpose(1, 2))
+            bias = torch.cat((b_ih[:, : 2 * size] + b_hh[:, : 2 * size], b_ih[:, 2 * size :]), dim=1)
+            from_input = torch.baddbmm(bias[:, None], x.flatten(1, 2), w_ih.transpose(1, 2))
             from_input = from_input.view(groups, frames, batch, 3 * size)
             gates = x.new_empty(frames, groups, batch, 3 * size)  # reset, update, the state's part of new
             new = x.new_empty(frames, groups, batch, size)
             hidden = x.new_empty((frames + 1, groups, batch, size), dtype=torch.float32)
             rounded = hidden if x.dtype == torch.float32 else x.new_empty(hidden.shape)  # the state as products see it
             hidden[0], rounded[0] = 0, 0
-            to_gates, b_hh = w_hh.transpose(1, 2), b_hh[:, None]
+            to_gates, b_new = w_hh.transpose(1, 2), b_hh[:, None, 2 * size :]
             for t in range(frames):
-                gate = torch.baddbmm(b_hh, rounded[t], to_gates, out=gates[t])  # (P, B, 3 H)
+                gate = torch.bmm(rounded[t], to_gates, out=gates[t])  # (P, B, 3 H)
                 gate[..., : 2 * size].add_(from_input[:, t, :, : 2 * size]).sigmoid_()
                 r, z, from_state = gate.chunk(3, dim=-1)
+                from_state.add_(b_new)
                 n = torch.addcmul(from_input[:, t, :, 2 * size :], r, from_state, out=new[t]).tanh_()
                 torch.addcmul(n, z, hidden[t] - n, out=hidden[t + 1])
                 if rounded is not hidden:
@@ -87,10 +89,12 @@ class _Recurrence(torch.autograd.Function):
         with torch.autocast(x.device.type, enabled=False):
             # d gate / d state of each frame, all frames at once: one product a frame is left for the loop
             r, z, from_state = gates.chunk(3, dim=-1)
+            slopes = x.new_empty(frames, x.shape[0], x.shape[2], 3, size)  # (T, P, B, 3, H)
+            slope_r, slope_z, slope_n_state = slopes.unbind(3)
             slope_n = (1 - z) * (1 - new * new)  # of n before its tanh
-            slopes = torch.stack(
-                (slope_n * from_state * r * (1 - r), (rounded[:-1] - new) * z * (1 - z), slope_n * r), dim=3
-            )  # (T, P, B, 3, H)
+            torch.mul(slope_n, r, out=slope_n_state)
+            torch.mul(slope_n_state * from_state, 1 - r, out=slope_r)
+            torch.mul((rounded[:-1] - new) * z, 1 - z, out=slope_z)
             grads = torch.empty_like(new)  # of the state after each frame
             by_gate = torch.empty_like(slopes)
             carried = torch.zeros_like(hidden[0])  # gradient that reaches a state from later frames
@@ -103,9 +107,9 @@ class _Recurrence(torch.autograd.Function):
             flat = by_gate.flatten(3).transpose(0, 1).flatten(1, 2)  # (P, T B, 3 H)
             past = rounded[:-1].transpose(0, 1).flatten(1, 2)  # (P, T B, H)
             grad_w_hh = torch.bmm(flat.transpose(1, 2), past)
-            grad_b_hh = flat.sum(1, dtype=torch.float32)
+            grad_b_hh = flat.sum(1)
             flat[..., 2 * size :] = grads.mul_(slope_n).transpose(0, 1).flatten(1, 2)
             grad_w_ih = torch.bmm(flat.transpose(1, 2), x.flatten(1, 2))
-            grad_b_ih = flat.sum(1, dtype=torch.float32)
+            grad_b_ih = flat.sum(1)
             grad_x = torch.bmm(flat, w_ih).view_as(x)
-        return grad_x, grad_w_ih.float(), grad_w_hh.float(), grad_b_ih, grad_b_hh
+        return grad_x, grad_w_ih.float(), grad_w_hh.float(), grad_b_ih.float(), grad_b_hh.float()

@@ -66,7 +66,8 @@ def train(model: Cruse, batches: Batches, recipe: Recipe, folder: Path, descript
     """
     keep_freed_memory()
     device = next(model.parameters()).device
-    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    parameters = model.parameters()
+    optimiser = torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
     masks = [weight.detach() != 0 for weight in gru_weights(model)] if recipe.freeze_zeros else []
     history = _load_checkpoint(folder / CHECKPOINT, model, optimiser)
     model.train().to(memory_format=torch.channels_last)
