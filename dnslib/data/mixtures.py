@@ -158,7 +158,7 @@ def at_other_speed(corpus: Corpus, rng: np.random.Generator, samples: int, most:
     """A crop played faster or slower, pitch and all, by a random factor between 1 / ``most`` and ``most``."""
     speed = most ** rng.uniform(-1, 1)
     crop, _ = audible_crop(corpus, rng, int(np.ceil(samples * speed)) + 1)
-    return soxr.resample(crop, speed, 1.0)[:samples]
+    return soxr.resample(crop, speed, 1.0, quality="LQ")[:samples]  # errors 60 dB below, in half the time
 
 
 def two_noises(corpus: Corpus, rng: np.random.Generator, samples: int) -> np.ndarray:
