@@ -64,6 +64,12 @@ def test_notebooks_and_results_come_out_without_sound_and_folders(outputs, tmp_p
     assert (target / "figure_1.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_run_of_some_notebooks_has_no_figure_to_draw(outputs, tmp_path):
+    (outputs / "results" / "figure_1.csv").unlink()
+    names = {path.name for path in publish(outputs, tmp_path / "published")}
+    assert names == {"05_0.ipynb", "provenance.json"}
+
+
 def test_other_outputs_stay_as_they_are():
     notebook = executed("loss 0.5", "<table>")
     assert nbformat.reads(without_sound(nbformat.writes(notebook)), 4) == notebook

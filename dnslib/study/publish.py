@@ -50,10 +50,13 @@ def publish(outputs: Path, target: Path = TARGET) -> list[Path]:
     for path in sorted((outputs / "results").glob("*.*")):
         if path.suffix in (".csv", ".json"):
             written.append(_write(target / "results" / path.name, cleaned(_read(path), hidden)))
-    figure = plots.speed_and_quality(pd.read_csv(target / "results" / "figure_1.csv"), profile=settings["profile"])
-    with write_atomically(target / "figure_1.png") as temporary:
-        figure.savefig(temporary, dpi=110, bbox_inches="tight")
-    return [*written, target / "figure_1.png"]
+    figure_1 = target / "results" / "figure_1.csv"
+    if figure_1.is_file():  # a run of some notebooks may have none
+        figure = plots.speed_and_quality(pd.read_csv(figure_1), profile=settings["profile"])
+        written.append(target / "figure_1.png")
+        with write_atomically(written[-1]) as temporary:
+            figure.savefig(temporary, dpi=110, bbox_inches="tight")
+    return written
 
 
 def publish_weights(laboratory: Laboratory, names: Iterable[str] = NAMES, folder: Path = WEIGHTS) -> list[Path]:
