@@ -92,6 +92,7 @@ def test_batches_depend_on_seed_and_step_only(embedded):
         assert all(a.equal(b) and a.shape == (4, RATE) for a, b in zip(one, other, strict=True))
     assert not first[0].equal(second[0])
     assert not first[0].equal(Mixtures(embedded.train, 4, 4, 1.0).batch(0)[0])
+    assert not first[0].equal(Mixtures(embedded.train, 3, 4, 1.0, speed_change=0.1).batch(0)[0])
 
 
 def test_a_crop_at_another_speed_has_its_pitch_moved_within_the_bound():

@@ -34,7 +34,7 @@ class Mixtures:
     asked: list[tuple[str, int]] = []  # noqa: RUF012 - cleared by the fixture
     hook = staticmethod(lambda step: None)
 
-    def __init__(self, split: str, seed: int, batch_size: int, crop_seconds: float, device=None):
+    def __init__(self, split: str, seed: int, batch_size: int, crop_seconds: float, device=None, speed_change=0.0):
         self.split, self.seed, self.shape = split, seed, (batch_size, round(crop_seconds * 1600))  # a tenth as long
 
     def batch(self, step: int):
@@ -150,6 +150,7 @@ def same_parameters(a: Cruse, b: Cruse) -> bool:
 ANOTHER = {
     "widths": (4, 4, 8, 12), "steps": 11, "learning_rate": 2e-3, "weight_decay": 0.2, "batch_size": 3,
     "crop_seconds": 1.5, "seed": 1, "data": "other", "sparsity": 0.25, "start": Run((4, 4, 8, 8)), "groups": 2,
+    "speed_change": 0.1,
 }  # fmt: skip
 
 

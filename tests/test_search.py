@@ -283,7 +283,7 @@ def test_nothing_of_the_paper_nothing_said():
 class Mixtures:
     """Stands for `dnslib.data.Mixtures`: noise decided by split, seed and step."""
 
-    def __init__(self, split: str, seed: int, batch_size: int, crop_seconds: float, device="cpu"):
+    def __init__(self, split: str, seed: int, batch_size: int, crop_seconds: float, device="cpu", speed_change=0.0):
         self.about, self.shape = (len(split), seed), (batch_size, round(1600 * crop_seconds))
 
     def batch(self, step: int):

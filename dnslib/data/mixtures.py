@@ -21,7 +21,7 @@ SNR_DB = (5.0, 10.0, -10.0, 35.0)  # mean, spread, lowest, highest; mean and spr
 LEVEL_DBFS = (-28.0, 10.0, -50.0, -12.0)
 ROOM_SHARE = 0.5  # of the training crops stand in a room
 SECOND_NOISE_SHARE = 0.3  # hear two noises at once, the second up to 12 dB softer
-SPEECH_SPEED, NOISE_SPEED = 1.1, 1.4  # played up to so many times faster or slower: more voices, more noises
+NOISE_CHANGES_MORE = 4  # times as much in speed as speech, which must stay speech
 TEST_SNR_DB = (-5.0, 15.0)
 TEST_LEVEL_DBFS = (-32.0, -22.0)
 TEST_ROOM_SHARE = 0.4
@@ -46,20 +46,32 @@ class Clip:
 
 
 class Mixtures:
-    """Endless training batches of a split; ``batch(step)`` depends only on the split, sizes, seed and step."""
+    """Endless training batches of a split; ``batch(step)`` depends only on the split, sizes, seed and step.
+
+    With ``speed_change`` c, speech is played up to 1 + c times faster or slower, and noise up to 1 + 4 c times, pitch
+    and all: more voices and more noises from the same recordings, and a harder task.
+    """
 
     def __init__(
-        self, split: Split, seed: int, batch_size: int, crop_seconds: float, device: torch.device | str = "cpu"
+        self,
+        split: Split,
+        seed: int,
+        batch_size: int,
+        crop_seconds: float,
+        device: torch.device | str = "cpu",
+        speed_change: float = 0.0,
     ):
         self.split, self.seed, self.batch_size, self.device = split, seed, batch_size, device
         self.samples = round(crop_seconds * SAMPLE_RATE)
+        self.speech_speed, self.noise_speed = 1 + speed_change, 1 + NOISE_CHANGES_MORE * speed_change
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Mixtures and targets ``(B, samples)`` of one optimiser step; the same again for the same step."""
         rng = np.random.default_rng([self.seed, step])
         size = self.batch_size
-        speech = self.tensor([at_other_speed(self.split.speech, rng, self.samples, SPEECH_SPEED) for _ in range(size)])
-        noise = self.tensor([two_noises(self.split.noise, rng, self.samples) for _ in range(size)])
+        voices, noises, samples = self.split.speech, self.split.noise, self.samples
+        speech = self.tensor([at_other_speed(voices, rng, samples, self.speech_speed) for _ in range(size)])
+        noise = self.tensor([two_noises(noises, rng, samples, self.noise_speed) for _ in range(size)])
         speech, noise = (mixing.shape(one, self.tensor(shaping(rng, size))) for one in (speech, noise))
         heard, target = self.in_rooms(speech, rng)
         snr_db, level_dbfs = (self.tensor(clipped_normal(rng, size, *law)) for law in (SNR_DB, LEVEL_DBFS))
@@ -155,17 +167,19 @@ def audible_crop(
 
 
 def at_other_speed(corpus: Corpus, rng: np.random.Generator, samples: int, most: float) -> np.ndarray:
-    """A crop played faster or slower, pitch and all, by a random factor between 1 / ``most`` and ``most``."""
+    """A crop that is not silence, played faster or slower by a random factor between 1 / ``most`` and ``most``."""
+    if most == 1:
+        return audible_crop(corpus, rng, samples)[0]
     speed = most ** rng.uniform(-1, 1)
     crop, _ = audible_crop(corpus, rng, int(np.ceil(samples * speed)) + 1)
     return soxr.resample(crop, speed, 1.0, quality="LQ")[:samples]  # errors 60 dB below, in half the time
 
 
-def two_noises(corpus: Corpus, rng: np.random.Generator, samples: int) -> np.ndarray:
+def two_noises(corpus: Corpus, rng: np.random.Generator, samples: int, most: float) -> np.ndarray:
     """A crop of noise; in three of ten cases a second, softer one is added."""
-    crop = at_other_speed(corpus, rng, samples, NOISE_SPEED)
+    crop = at_other_speed(corpus, rng, samples, most)
     if rng.random() < SECOND_NOISE_SHARE:
-        second = at_other_speed(corpus, rng, samples, NOISE_SPEED)
+        second = at_other_speed(corpus, rng, samples, most)
         ratio = np.sqrt(np.dot(crop, crop) / (np.dot(second, second) + 1e-12))
         crop = crop + second * np.float32(ratio * 10 ** (-rng.uniform(0, 12) / 20))
     return crop

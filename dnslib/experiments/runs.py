@@ -31,6 +31,7 @@ class Run:
     sparsity: float = 0.0  # share of GRU weights set to zero at the start, and kept there
     start: "Run | None" = None  # the network this one is pruned from; None: random weights
     groups: int = 4
+    speed_change: float = 0.0  # of training crops, see `data.Mixtures`
 
     @property
     def key(self) -> str:

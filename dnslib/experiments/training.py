@@ -30,7 +30,7 @@ def train_network(run: Run, folder: Path, load: Callable[[Run], Cruse], corpora:
     model, history = first_network(run, load), []
     if run.steps:
         recipe = Recipe(run.steps, run.learning_rate, run.weight_decay, freeze_zeros=run.sparsity > 0)
-        batches = data.Mixtures(corpora().train, run.seed, run.batch_size, run.crop_seconds, device())
+        batches = data.Mixtures(corpora().train, run.seed, run.batch_size, run.crop_seconds, device(), run.speed_change)
         history = train(model.to(device()), batches, recipe, folder, description=f"training {describe(run)}")
     model = model.cpu()
     write_csv(folder / "history.csv", pd.DataFrame(history, columns=HISTORY))
