@@ -35,7 +35,7 @@ from dnslib.progress import track
 from dnslib.training import GRADIENT_CLIP, Batches, Recipe, learning_rate_at, train
 
 LOOPS, MIXING = ("plain", "study"), "mixing"
-WARM_UP_STEPS = 1  # kernels are compiled and memory is taken in the first step of a process
+WARM_UP_STEPS = 2  # kernels are compiled in the first step of a process, memory is taken in the first two
 
 
 class PlainCruse(nn.Module):
@@ -139,7 +139,7 @@ def timed(
     clock: Callable[[], float] = time.perf_counter,
     device: str = "cpu",
 ) -> dict:
-    """One training, after a step on a copy of the network to warm up: ``losses`` of the steps, ``seconds`` a step.
+    """One training, after two steps on a copy of the network to warm up: ``losses`` of the steps, ``seconds`` a step.
 
     ``loop`` is plain or study, whose clock covers all of it, mixing included; or mixing: the time to mix the batches on
     one thread, which `dnslib.training` does beside the step before, with a loss of NaN.

@@ -77,7 +77,7 @@ def test_seconds_are_those_of_the_clock_per_step_and_the_first_loop_alternates()
     assert order == [(5, "plain"), (5, "study"), (5, "mixing"), (6, "study"), (6, "plain"), (6, "mixing")]
 
 
-def test_the_step_that_warms_up_leaves_the_network_alone():
+def test_the_steps_that_warm_up_leave_the_network_alone():
     """Hence the first loss is that of the weights a seed gives, computed here by the plain network."""
     torch.manual_seed(3)
     noisy, target = Tones(3).batch(0)
