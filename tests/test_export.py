@@ -17,7 +17,7 @@ from dnslib.export import (
     initial_states,
     run_streaming,
 )
-from dnslib.export.products import pairs_of_bins, row_counts, sub_pixel_weight
+from dnslib.export.products import bins_seen, pairs_of_bins, row_counts, sub_pixel_weight
 from dnslib.export.quantised import FEWEST_QUANTISED, quantise_blocks, quantise_columns
 from dnslib.model import Cruse, parameter_count
 from dnslib.paper import CONFIGURATIONS
@@ -185,13 +185,36 @@ def test_reset_forgets_everything(any_path, frames):
 
 
 def test_rows_of_every_level():
-    """161, 80, 39, 19, 9 bins; a decoder gives an even number of rows."""
-    assert row_counts([161, 80, 39, 19, 9]) == [162, 80, 40, 20, 9]
+    """161, 80, 39, 19, 9 bins, and at least one row of zeros; a decoder gives an even number of rows."""
+    assert row_counts([161, 80, 39, 19, 9]) == [162, 82, 40, 20, 10]
+
+
+def test_bins_an_encoder_sees_by_hand():
+    """Five bins give two, whose taps overlap in bin 2; rows beyond see row 5, the first that is zero."""
+    np.testing.assert_array_equal(bins_seen(4, 5, 2), [[0, 1, 2], [2, 3, 4], [5, 5, 5], [5, 5, 5]])
 
 
 def test_pairs_of_bins_by_hand():
-    """Two bins in three rows: rows 0-1 are the previous frame's bins, 3-4 this frame's, 6 what lies beyond."""
-    np.testing.assert_array_equal(pairs_of_bins(3, 2), [[0, 6, 3, 6], [1, 0, 4, 3], [6, 1, 6, 4]])
+    """Two bins, and row 2, the first that is zero: pair i sees bins i and i - 1."""
+    np.testing.assert_array_equal(pairs_of_bins(4, 2), [[0, 2], [1, 0], [2, 1], [2, 2]])
+
+
+@pytest.mark.parametrize(("form", "node"), [("exact", "add_skip"), ("int8", "mask")])
+def test_rows_beyond_the_bins_are_zero(form, node, frames, tmp_path):
+    """Whatever the biases: the decoders take these rows for the zeros beyond the edges."""
+    network = lively(CONFIGURATIONS["P.750"])
+    for layer in (*network.encoders, *network.skips, *network.decoders):
+        torch.nn.init.uniform_(layer.bias, 0.1, 1)
+    path = export_streaming(network, tmp_path / "model.onnx", form)
+    model = onnx.load(path)
+    bins = {f"decoder_{level}/{node}": count for level, count in zip((1, 2, 3, 4), (80, 39, 19, 9), strict=True)}
+    model.graph.output.extend(onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in bins)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for name, count in bins.items():
+        (rows,) = session.run([name], {"log_power": frames[50].reshape(1, 1, 1, 161), **initial_states(path)})
+        assert len(rows) > count
+        assert not rows[count:].any()
+        assert rows[:count].any(axis=1).all()
 
 
 def test_sub_pixel_weights_by_hand():
@@ -262,14 +285,16 @@ def test_int8_is_small_symmetric_and_float_at_both_ends(tmp_path):
     assert sizes["int8"] < 0.35 * sizes["plain"]  # a quarter, and scales and small layers
     graph = onnx.load(files["int8"]).graph
     operators = {node.name: node.op_type for node in graph.node}
-    assert operators["encoder_1/product"] == operators["decoder_1/product"] == "Gemm"
+    assert {operators[f"{layer}/{frame}"] for layer in ("encoder_1", "decoder_1") for frame in ("past", "now")} == {
+        "Gemm"
+    }
     assert operators["encoder_3/product"] == operators["decoder_3/product"] == "DynamicQuantizeMatMul"
     quantised = [node for node in graph.node if node.op_type in ("DynamicQuantizeMatMul", "MatMulNBits")]
     assert sum(node.op_type == "MatMulNBits" for node in quantised) == 2 * model.groups
     assert {node.input[3] for node in quantised} == {""}  # zero points
     floats = {tensor.name: prod(tensor.dims) for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
     large = {name for name, size in floats.items() if size >= FEWEST_QUANTISED and not name.endswith("_scale")}
-    assert large <= {"encoder_1/product_weight", "decoder_1/product_weight"}
+    assert large <= {f"{layer}/{frame}_weight" for layer in ("encoder_1", "decoder_1") for frame in ("past", "now")}
 
 
 # the file

@@ -1,6 +1,7 @@
 import json
 import time
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -83,15 +84,16 @@ def test_cruse32_needs_15_50_million_macs(export):
 @pytest.mark.parametrize("form", ["exact", "int8"])
 @pytest.mark.parametrize(("widths", "groups"), SHAPES)
 def test_macs_of_layers_as_products(export, widths, groups, form):
-    """Every level has a spare row where its bins are odd; a decoder has four products a pair of bins, F + 1 pairs."""
+    """Every level has a row of zeros or more; a decoder has four products a pair of bins and makes all rows."""
     bins = [161]
     for _ in widths:
         bins.append((bins[-1] - 3) // 2 + 1)
-    rows = [2 * smaller + 2 for smaller in bins[1:]] + [bins[-1]]
+    pairs = [max(smaller + 1, -(-(here + 1) // 2)) for here, smaller in pairwise(bins)]
+    rows = [2 * count for count in pairs] + [bins[-1] + 1]
     size = widths[-1] * bins[-1] // groups
     macs = groups * 6 * size**2
     for level, (c_in, c_out) in enumerate(zip((1, *widths), widths, strict=False), start=1):
-        macs += 6 * c_in * c_out * rows[level] + c_out**2 * rows[level] + 4 * c_out * 2 * c_in * (bins[level] + 1)
+        macs += 6 * c_in * c_out * rows[level] + c_out**2 * rows[level] + 4 * c_out * 2 * c_in * pairs[level - 1]
     assert count_macs(export(widths, groups, form)) == macs
 
 

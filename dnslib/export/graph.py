@@ -48,8 +48,8 @@ class Graph:
             self.shapes.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, shape))
         return output
 
-    def reshape(self, name: str, x: str, shape: tuple[int, ...]) -> str:
-        return self.node("Reshape", name, x, self.constant(f"{name}_shape", shape))
+    def reshape(self, name: str, x: str, shape: tuple[int, ...], output: str | None = None) -> str:
+        return self.node("Reshape", name, x, self.constant(f"{name}_shape", shape), output=output)
 
     def split(self, name: str, x: str, sizes: Sequence[int], axis: int) -> list[str]:
         """Parts of ``sizes`` along ``axis``; one part is the whole."""

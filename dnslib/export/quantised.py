@@ -1,4 +1,4 @@
-"""Matrix products over rows: ``x (M, K) @ weight (K, N) + bias (N)``, in float32 or with int8 weights.
+"""Matrix products over rows: ``x (M, K) @ weight (K, N) + bias``, in float32 or with int8 weights.
 
 Quantised weights are symmetric (no zero points), one scale per output column or finer; activations are quantised while
 the network runs, from the values of this frame, so nothing is calibrated. Results are float32 again.
@@ -16,7 +16,7 @@ SMALLEST = np.finfo(np.float32).tiny  # of a scale, for columns that hold zeros 
 
 
 def float_product(graph: Graph, name: str, x: str, weight: np.ndarray, bias: np.ndarray) -> str:
-    """A Gemm; ONNX Runtime packs its weights at load time and appends an activation that follows."""
+    """A Gemm, ``bias`` (N) or (M, N); ONNX Runtime packs its weights at load time and takes in a later activation."""
     return graph.node("Gemm", name, x, graph.constant(f"{name}_weight", weight), graph.constant(f"{name}_bias", bias))
 
 

@@ -1,4 +1,4 @@
-"""The parallel GRUs over rows of bins (F, C), in ordinary nodes: products for input and state, gates for all groups.
+"""The parallel GRUs over rows of bins (rows, C), in ordinary nodes: products for input and state, gates for all groups.
 
 Group g owns channels [g C / P, (g + 1) C / P) of every bin. Inside a group features are taken in the order of the rows,
 bin by bin, which permutes the weights at export and spares the network a transposition to channel by channel.
@@ -29,13 +29,16 @@ class _Weights(NamedTuple):
     state_bias: np.ndarray
 
 
-def recurrence(graph: Graph, gru: ParallelGru, bins: int, x: str, quantised: bool) -> str:
-    """(F, C) -> (F, C). States ``gru_state``."""
+def recurrence(graph: Graph, gru: ParallelGru, rows: int, bins: int, x: str, quantised: bool) -> str:
+    """(rows, C) -> (rows, C), of which ``bins`` count and the last is zero. State ``gru_state``."""
     weights = _by_bin(gru, bins)
     size = weights.of_input[0].size
+    x = _groups(graph, gru, rows, bins, x)
     if (quantised and size >= FEWEST_QUANTISED) or size >= FEWEST_BY_GROUP:
-        return _by_group(graph, gru, bins, x, weights, quantised)
-    return _batched(graph, gru, bins, x, weights)
+        x = _by_group(graph, gru, x, weights, quantised)
+    else:
+        x = _batched(graph, gru, x, weights)
+    return _rows(graph, gru, bins, x)
 
 
 def _by_bin(gru: ParallelGru, bins: int) -> _Weights:
@@ -54,15 +57,32 @@ def _by_bin(gru: ParallelGru, bins: int) -> _Weights:
     )
 
 
-def _by_group(graph: Graph, gru: ParallelGru, bins: int, x: str, weights: _Weights, quantised: bool) -> str:
+def _groups(graph: Graph, gru: ParallelGru, rows: int, bins: int, x: str) -> str:
+    """(rows, C) -> (P, 1, H), features bin by bin."""
+    parts = graph.reshape("gru/parts", x, (rows * gru.groups, gru.size // bins))  # row by row its parts of the groups
+    of_group = np.arange(bins) * gru.groups + np.arange(gru.groups)[:, None]  # (P, F)
+    x = graph.node("Gather", "gru/gather", parts, graph.constant("gru/of_group", of_group.astype(np.int32)), axis=0)
+    return graph.reshape("gru/flatten", x, (gru.groups, 1, gru.size))
+
+
+def _rows(graph: Graph, gru: ParallelGru, bins: int, state: str) -> str:
+    """(P, 1, H) -> (F + 1, C), the last row zero."""
+    channels = gru.groups * gru.size // bins
+    if gru.groups > 1:
+        state = graph.reshape("gru/by_group", state, (gru.groups, bins, channels // gru.groups))
+        state = graph.node("Transpose", "gru/join", state, perm=(1, 0, 2))
+    x = graph.reshape("gru/unflatten", state, (bins, channels))
+    return graph.concat("gru/beyond", x, graph.constant("gru/zero", np.zeros((1, channels), np.float32)), axis=0)
+
+
+def _by_group(graph: Graph, gru: ParallelGru, x: str, weights: _Weights, quantised: bool) -> str:
     groups, size = gru.groups, gru.size
     state, following = graph.state("gru_state", (groups, size))
-    x_parts = graph.split("gru/split", x, [size // bins] * groups, axis=1)
+    x_parts = graph.split("gru/split", graph.reshape("gru/vectors", x, (groups, size)), [1] * groups, axis=0)
     h_parts = graph.split("gru/split_state", state, [1] * groups, axis=0)
     from_input, from_state = [], []
     for index, (x_part, h_part) in enumerate(zip(x_parts, h_parts, strict=True)):
         layer = f"gru_{index + 1}"
-        x_part = graph.reshape(f"{layer}/flatten", x_part, (1, size))
         for kind, part, weight, bias, products in (
             ("input", x_part, weights.of_input, weights.bias, from_input),
             ("state", h_part, weights.of_state, weights.state_bias, from_state),
@@ -76,16 +96,12 @@ def _by_group(graph: Graph, gru: ParallelGru, bins: int, x: str, weights: _Weigh
             )
     from_input = graph.concat("gru/concat_input", *from_input, axis=0)  # (P, 3 H)
     from_state = graph.concat("gru/concat_state", *from_state, axis=0)
-    return _joined(graph, gru, bins, _gates(graph, size, from_input, from_state, state, following, axis=1))
+    return _gates(graph, size, from_input, from_state, state, following, axis=1)
 
 
-def _batched(graph: Graph, gru: ParallelGru, bins: int, x: str, weights: _Weights) -> str:
+def _batched(graph: Graph, gru: ParallelGru, x: str, weights: _Weights) -> str:
     groups, size = gru.groups, gru.size
     state, following = graph.state("gru_state", (groups, 1, size))
-    if groups > 1:
-        x = graph.reshape("gru/split", x, (bins, groups, size // bins))
-        x = graph.node("Transpose", "gru/transpose", x, perm=(1, 0, 2))
-    x = graph.reshape("gru/flatten", x, (groups, 1, size))
     from_input, from_state = (
         graph.node(
             "Add",
@@ -98,7 +114,7 @@ def _batched(graph: Graph, gru: ParallelGru, bins: int, x: str, weights: _Weight
             ("state", state, weights.of_state.transpose(0, 2, 1), weights.state_bias),
         )
     )
-    return _joined(graph, gru, bins, _gates(graph, size, from_input, from_state, state, following, axis=2))
+    return _gates(graph, size, from_input, from_state, state, following, axis=2)
 
 
 def _gates(graph: Graph, size: int, from_input: str, from_state: str, state: str, following: str, axis: int) -> str:
@@ -111,12 +127,3 @@ def _gates(graph: Graph, size: int, from_input: str, from_state: str, state: str
     new = graph.node("Tanh", "gru/new", new)
     change = graph.node("Mul", "gru/kept", kept, graph.node("Sub", "gru/difference", state, new))
     return graph.node("Add", "gru/next", new, change, output=following)
-
-
-def _joined(graph: Graph, gru: ParallelGru, bins: int, state: str) -> str:
-    """(P, H) or (P, 1, H) -> (F, C)"""
-    channels = gru.size // bins
-    if gru.groups > 1:
-        state = graph.reshape("gru/groups", state, (gru.groups, bins, channels))
-        state = graph.node("Transpose", "gru/join", state, perm=(1, 0, 2))
-    return graph.reshape("gru/unflatten", state, (bins, gru.groups * channels))

@@ -45,7 +45,8 @@ class _Shapes(dict):
             if all(dim.HasField("dim_value") for dim in dims):  # a size left open is an unknown shape
                 self[value.name] = tuple(dim.dim_value for dim in dims)
         self.constants = {tensor.name: tensor for tensor in graph.initializer}
-        self.weights = {name for name, t in self.constants.items() if t.data_type != onnx.TensorProto.INT64}
+        indices = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)  # and sizes
+        self.weights = {name for name, tensor in self.constants.items() if tensor.data_type not in indices}
         self.update({name: tuple(tensor.dims) for name, tensor in self.constants.items()})
         self.consumers = defaultdict(list)
         for node in graph.node:
