@@ -40,7 +40,8 @@ test: setup ## lint, check the format, run all tests
 	$(RUN) -m pytest
 
 lab: setup ## open JupyterLab on the notebooks
-	$(RUN) -m jupyter lab --notebook-dir=notebooks
+	@# root, as in a container, has to say that it may
+	$(RUN) -m jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 clean: ## remove caches of tools only; outputs and .venv stay
 	rm -rf .pytest_cache .ruff_cache build *.egg-info
