@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from dnslib.export.graph import INPUT, OUTPUT, Graph
-from dnslib.export.quantised import FEWEST_QUANTISED, columnwise_product
+from dnslib.export.quantised import FEWEST_QUANTISED, columnwise_product, float_product
 from dnslib.export.recurrence import recurrence
 from dnslib.model import KERNEL, LEAKY_SLOPE, STRIDE, Cruse, frequency_sizes
 from dnslib.stft import BINS
@@ -81,9 +81,9 @@ def _product(
     if quantise and weight.size >= FEWEST_QUANTISED:
         columns = graph.concat(f"{layer}/concat", *frames, axis=1)
         return columnwise_product(graph, f"{layer}/product", columns, len(bias), weight, bias[0])
-    x = graph.constant(f"{layer}/bias", bias)
+    x = bias
     for frame, part, matrix in zip(frames, ("past", "now")[-len(frames) :], np.split(weight, len(frames)), strict=True):
-        x = graph.node("Gemm", f"{layer}/{part}", frame, graph.constant(f"{layer}/{part}_weight", matrix), x)
+        x = float_product(graph, f"{layer}/{part}", frame, matrix, x)
     return x
 
 

@@ -15,9 +15,13 @@ ZERO = 128  # what stands for zero in unsigned bytes
 SMALLEST = np.finfo(np.float32).tiny  # of a scale, for columns that hold zeros only
 
 
-def float_product(graph: Graph, name: str, x: str, weight: np.ndarray, bias: np.ndarray) -> str:
-    """A Gemm, ``bias`` (N) or (M, N); ONNX Runtime packs its weights at load time and takes in a later activation."""
-    return graph.node("Gemm", name, x, graph.constant(f"{name}_weight", weight), graph.constant(f"{name}_bias", bias))
+def float_product(graph: Graph, name: str, x: str, weight: np.ndarray, bias: np.ndarray | str) -> str:
+    """A Gemm; ONNX Runtime packs its weights at load time and appends an activation that follows.
+
+    ``bias`` is (N) or (M, N), or the name of a value of the graph.
+    """
+    bias = bias if isinstance(bias, str) else graph.constant(f"{name}_bias", bias)
+    return graph.node("Gemm", name, x, graph.constant(f"{name}_weight", weight), bias)
 
 
 def columnwise_product(graph: Graph, name: str, x: str, rows: int, weight: np.ndarray, bias: np.ndarray) -> str:
