@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pandas as pd
 
@@ -58,6 +59,14 @@ def all_of(*verdicts: str) -> str:
     return REPRODUCED if verdicts and set(verdicts) == {REPRODUCED} else UNDECIDED
 
 
+def ascending(*estimates: Estimate) -> str:
+    """Reproduced when each interval lies above the one before, not reproduced when one lies wholly below it."""
+    pairs = list(pairwise(estimates))
+    if any(after.high < before.low for before, after in pairs):
+        return NOT_REPRODUCED
+    return REPRODUCED if all(before.high < after.low for before, after in pairs) else UNDECIDED
+
+
 class MissingRow(LookupError):
     """A configuration that a rule looks at is not in the run."""
 
@@ -109,6 +118,13 @@ def misprediction(row: pd.Series) -> Estimate:
     ends = sorted(abs(math.log(ratio / bound)) for bound in (speedup.low, speedup.high))
     low = 0.0 if speedup.low <= ratio <= speedup.high else ends[0]
     return Estimate(*(math.exp(one) for one in (abs(math.log(ratio / speedup.value)), low, ends[1])))
+
+
+def trade(row: pd.Series, mos_per_doubling: float) -> Estimate:
+    """ΔOVRL of a network plus what its speedup allows it to lose; the worst of both intervals, and the best."""
+    deltas, speedups = (estimate(row, column) for column in ("delta_ovrl", "speedup"))
+    ends = zip(vars(deltas).values(), vars(speedups).values(), strict=True)
+    return Estimate(*(delta + mos_per_doubling * math.log2(speedup) for delta, speedup in ends))
 
 
 def sign_of(delta: Estimate) -> str:

@@ -9,7 +9,7 @@ from dnslib import paper
 from dnslib.claims.c1_to_c13 import NEEDS, RULES
 from dnslib.claims.estimates import UNDECIDED, Judgement, MissingRow, Tables
 
-FEWEST = 10  # clips, or rounds of a clock, below which an interval is not to be trusted and decides nothing
+FEWEST = 10  # clips, rounds of a clock or repeats of a profile below which an interval decides nothing
 
 
 def judge(tables: Tables) -> pd.DataFrame:
@@ -32,10 +32,11 @@ def judge(tables: Tables) -> pd.DataFrame:
 
 
 def on_enough(found: Judgement, claim: paper.Claim, tables: Tables) -> Judgement:
-    """The judgement, left undecided when it rests on fewer than ten clips, or ten rounds of a clock."""
+    """The judgement, left undecided when it rests on fewer than ten clips, rounds of a clock or repeats."""
     counts = {} if found.clips is None else {"clips": found.clips}
-    rounds = [tables[name]["rounds"].min() for name in NEEDS[claim.id] if "rounds" in tables[name]]
-    counts |= {"rounds": min(rounds)} if rounds else {}
+    for unit in ("rounds", "repeats"):
+        found_there = [tables[name][unit].min() for name in NEEDS[claim.id] if unit in tables[name]]
+        counts |= {unit: min(found_there)} if found_there else {}
     short = [f"{count:.0f} {what}" for what, count in counts.items() if count < FEWEST]
     if not short:
         return found
