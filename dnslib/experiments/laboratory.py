@@ -135,8 +135,9 @@ class Laboratory:
         return load_weights(Cruse(run.widths, run.groups), self.train(run) / "model.safetensors")
 
     def history(self, run: Run) -> pd.DataFrame:
-        """One row a step: step, loss, learning_rate, gradient_norm."""
-        return pd.read_csv(self.train(run) / "history.csv")
+        """One row a step of the run itself: step (counted from random weights), loss, learning_rate, gradient_norm."""
+        history = pd.read_csv(self.train(run) / "history.csv")
+        return history.assign(step=history["step"] + run.total_steps - run.steps)
 
     def summary(self, run: Run) -> dict:
         """parameters, sparsity, validation_loss, audio_seconds of a run."""

@@ -77,7 +77,7 @@ def ladder(table: pd.DataFrame) -> Figure:
     """Latency by configuration and form, back to back as bars with intervals; paced and cold frames as marks.
 
     Columns: configuration, form, latency_ms and its interval; if there, paced_latency_ms, cold_latency_ms, bound_ms (a
-    black line: what the machine could do at best), speedup (written beside) and chosen (its name is bold).
+    black line: what the machine could do at best), speedup (written at the right) and chosen (its name is bold).
     """
     needed(table, ["configuration", "form", "latency_ms"])
     table = table.reset_index(drop=True)
@@ -98,19 +98,16 @@ def ladder(table: pd.DataFrame) -> Figure:
     columns = ["latency_ms", *(column for column in (*CONDITIONS, "bound_ms") if column in table)]
     low, high = table[columns].min().min(), table[columns].max().max()
     axes.set_xscale("log")
-    axes.set_xlim(low * 0.75, high * 4)
+    axes.set_xlim(low * 0.75, high * 1.5)
     ticks = [digit * 10.0**power for power in range(-4, 3) for digit in (1, 2, 5)]
-    axes.set_xticks([tick for tick in ticks if low * 0.75 <= tick <= high * 4])
+    axes.set_xticks([tick for tick in ticks if low * 0.75 <= tick <= high * 1.5])
     chosen = table["chosen"] if "chosen" in table else pd.Series(False, index=table.index)
+    beside = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 8.5, "annotation_clip": False}
     for row, entry in enumerate(table.to_dict(orient="records")):
-        weight = "bold" if chosen.iloc[row] else "normal"
-        end = max(
-            *(entry[column] for column in columns), latency[row] + (0 if distances is None else distances[1, row])
-        )
         note = f"{three_digits(entry['latency_ms'])} ms"
         note += f"   {three_digits(entry['speedup'])}x" if "speedup" in table else ""
-        beside = {"xytext": (8, 0), "textcoords": "offset points", "va": "center", "fontsize": 8.5}
-        axes.annotate(note, (end, rows[row]), fontweight=weight, **beside)
+        axes.annotate(note, (1.02, rows[row]), fontweight="bold" if chosen.iloc[row] else "normal", **beside)
+    axes.annotate("back to back", (1.02, -1.0), color=MUTED, **beside)
     axes.set_yticks(rows, [f"{name}  {form}" for name, form in zip(table["configuration"], table["form"], strict=True)])
     for label, is_chosen in zip(axes.get_yticklabels(), chosen, strict=True):
         label.set_fontweight("bold" if is_chosen else "normal")
