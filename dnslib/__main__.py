@@ -113,12 +113,21 @@ def run_command(options: argparse.Namespace) -> None:
     values = parameters.plan(chosen, options.profile, data, options.outputs, options.assignments, scheduler)
     outputs, console = parameters.outputs_folder(options.profile, options.outputs), Console()
     with locked(outputs):
-        ran = run(chosen, values, outputs, data, console)
-        if ran or not (outputs / "results" / "provenance.json").exists():
-            provenance.write(everything, values, outputs, options.profile, data)
-        if ran or not (outputs / "report.html").exists():
+        before = finished(everything, outputs)
+        try:
+            run(chosen, values, outputs, data, console)
+        finally:  # a study that fails in the middle has results too
+            if changed := finished(everything, outputs) != before:
+                provenance.write(everything, values, outputs, options.profile)
+        if changed or not (outputs / "report.html").exists():
             write_report(everything, outputs, options.profile)
     console.line(f"report: {outputs / 'report.html'}")
+
+
+def finished(notebooks, outputs: Path) -> list[str]:
+    """When each notebook was last executed; empty for one that never was."""
+    runs = [states.last_run(outputs / f"{notebook.name}.ipynb") for notebook in notebooks]
+    return [run["finished"] if run else "" for run in runs]
 
 
 def absolute(scheduler: str) -> str:

@@ -122,6 +122,7 @@ class AnySession:
         sets = [[ort.OrtValue.ortvalue_from_numpy(state.zeros()) for state, _ in states] for _ in range(2)]
         sizes = self._result_sizes(path)
         outputs = [ort.OrtValue.ortvalue_from_numpy(np.zeros(sizes[v.name], v.dtype)) for v in results]
+        self._buffers = (sets, outputs)  # a binding borrows their memory and does not keep them
         self._bindings = []
         for before, after in (sets, sets[::-1]):  # what one step writes the next one reads
             binding = self.session.io_binding()

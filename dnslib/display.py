@@ -7,11 +7,9 @@ import base64
 import hashlib
 import html
 import io
-import os
 import platform
 from collections.abc import Mapping
 from importlib import metadata
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,6 +20,7 @@ from IPython.display import HTML
 from pandas.io.formats.style import Styler
 
 from dnslib.errors import MisuseError
+from dnslib.machine import cpu_model, governor, usable_cores
 
 TARGET_LUFS = -23.0  # broadcast loudness (EBU R 128), comfortable beside system sounds
 PEAK = 0.99
@@ -196,10 +195,9 @@ def interval(value: str, low: str, high: str) -> str:
 def machine() -> pd.DataFrame:
     """What the times in this notebook were taken on: processor, cores, load, memory, system, package versions."""
     physical, logical = psutil.cpu_count(logical=False) or "unknown", psutil.cpu_count()
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     facts = {
         "processor": cpu_model(),
-        "cores": f"{physical} physical, {logical} logical, {usable} usable",
+        "cores": f"{physical} physical, {logical} logical, {usable_cores()} usable",
         "threads for timing": "1",
         "load": ", ".join(f"{load:.2f}" for load in psutil.getloadavg()) + " (over 1, 5 and 15 minutes)",
         "governor": governor(),
@@ -209,24 +207,6 @@ def machine() -> pd.DataFrame:
     }
     facts |= {package: installed_version(package) for package in PACKAGES}
     return pd.DataFrame({"this machine": list(facts.values())}, index=list(facts))
-
-
-def cpu_model() -> str:
-    """The processor's name as the system gives it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine() or "unknown"
-
-
-def governor() -> str:
-    """How the system sets the clock of the first core: "performance" gives the steadiest times."""
-    try:
-        return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text().strip()
-    except OSError:
-        return "unknown"
 
 
 def installed_version(package: str) -> str:

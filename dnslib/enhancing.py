@@ -145,7 +145,7 @@ def _seconds(jobs: dict[Path, Path]) -> int:
     for path in jobs:
         try:
             total += ceil(soundfile.info(path).duration)
-        except (soundfile.SoundFileError, OSError):
+        except (soundfile.SoundFileError, OSError, TypeError):  # TypeError: a .raw file tells no sample rate
             continue  # will be told when it is its turn
     return total
 

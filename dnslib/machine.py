@@ -18,7 +18,7 @@ def cpu_model() -> str:
     except OSError:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return names[0] if names else platform.processor() or platform.machine() or "unknown"
 
 
 def governor() -> str:

@@ -5,7 +5,7 @@ checks them. A full run takes its values from ``notebooks/parameters/full.yaml``
 """
 
 import html
-from typing import Literal
+from typing import Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -70,7 +70,9 @@ class Settings(BaseModel):
 
 
 def type_name(field) -> str:
-    """int, float, str, list, bool; the choices of a Literal are strings."""
+    """int, float, str, bool, list, "list of float"; the choices of a Literal are strings."""
+    if get_origin(field.annotation) is list:
+        return f"list of {get_args(field.annotation)[0].__name__}"
     return getattr(field.annotation, "__name__", "str") if field.annotation is not Literal["quick", "full"] else "str"
 
 

@@ -229,3 +229,8 @@ def test_noisy_clips_of_the_challenges_test_sets(folder, noisy, other, tmp_path)
     clips = noisy_clips(tmp_path / folder)
     assert len({clip.name for clip in clips}) == len(clips) == len(noisy)
     assert {clip.name.rpartition("/")[2] for clip in clips} == {name.rpartition("/")[2][:-4] for name in noisy}
+
+
+def test_recordings_of_one_name_in_several_folders_stay_apart(tmp_path):
+    write(tmp_path / "calls", ["alice/call.wav", "bob/call.wav", "bob/other.wav"])
+    assert [clip.name for clip in noisy_clips(tmp_path / "calls")] == ["call", "call (2)", "other"]

@@ -176,18 +176,19 @@ def test_bad_files_cost_one_line_each_and_the_others_are_done(net, folder, capsy
     (folder / "empty.wav").touch()
     (folder / "text.wav").write_text("no audio at all")
     (folder / "film.m4a").write_bytes(bytes(100))
+    (folder / "bare.raw").write_bytes(bytes(100))
     write(folder / "nothing.wav", np.zeros(0))
     write(folder / "nan.wav", np.array([0.1] * 50_000 + [np.nan]), subtype="FLOAT")
     write(folder / "huge.wav", np.array([0.1, 3e38]), subtype="FLOAT")
     assert main(["enhance", str(folder), "--model", str(net)]) == 1
     captured = capsys.readouterr()
     lines = {line.split("/")[-1].split()[0]: line for line in captured.err.splitlines()}
-    assert set(lines) == {"empty.wav", "text.wav", "film.m4a", "nothing.wav", "nan.wav", "huge.wav"}
+    assert set(lines) == {"empty.wav", "text.wav", "film.m4a", "bare.raw", "nothing.wav", "nan.wav", "huge.wav"}
     assert "is empty" in lines["empty.wav"]
     assert "is empty" in lines["nothing.wav"]
     assert "cannot be decoded" in lines["text.wav"]
     assert "NaN" in lines["nan.wav"]
-    assert "3 of 9 recordings enhanced" in captured.out
+    assert "3 of 10 recordings enhanced" in captured.out
     assert set(lengths(folder.parent / "in.enhanced")) == {"a.wav", "a.mp3.wav", "deep/b.flac"}  # and no .part
 
 

@@ -525,6 +525,11 @@ def test_latency_is_measured_once_per_set_of_networks_warm_and_cold(lab, monkeyp
     lab.latency({"CRUSE32": runs["CRUSE32"]})
     Laboratory(settings(lab.outputs, latency_rounds=31)).latency(runs)
     assert (len(written), len(measured)) == (2, 6)
+    assert lab.latency(dict(reversed(runs.items())))["model"].tolist() == ["P.500", "CRUSE32"]  # P.500 is at 1x now
+    machine = profiling.machine()
+    monkeypatch.setattr(profiling, "machine", lambda: machine | {"onnxruntime": "another"})
+    lab.latency(runs)
+    assert (len(written), len(measured)) == (2, 10)
 
 
 def test_frames_of_the_training_material(lab):

@@ -101,6 +101,8 @@ def test_macs_of_layers_as_products(export, widths, groups, form):
 def test_parameters_and_memory(export, widths, groups):
     path, parameters = export(widths, groups), torch_parameter_count(Cruse(widths, groups))
     assert parameter_count(path) == parameters
+    with pytest.raises(MisuseError, match="not in the int8 one"):
+        parameter_count(export(widths, groups, "int8"))
     assert memory_mb(path) == path.stat().st_size / 1e6
     assert 0 < memory_mb(path) - 4 * parameters / 1e6 < 0.02  # four bytes each, and the graph
 

@@ -13,12 +13,16 @@ profile: str = "quick"
 seed: int = 0
 learning_rate: float = 1e-3
 """
+NAMES = """configurations: list[str] = ["P.500"]
+own_configuration: str = "P.875"
+recordings: str = ""
+"""
 
 
 @pytest.fixture
 def notebooks(tmp_path, make_notebook):
     make_notebook(tmp_path, "a", CELL)
-    make_notebook(tmp_path, "b", CELL + 'ratios: list = [0.5]\nconfigurations: list = ["P.500"]\nplay: bool = True\n')
+    make_notebook(tmp_path, "b", CELL + "ratios: list = [0.5]\nplay: bool = True\n" + NAMES)
     (tmp_path / "parameters").mkdir()
     (tmp_path / "parameters" / "full.yaml").write_text("learning_rate: 0.002\nratios: [0.25, 0.5]\n")
     return discover(tmp_path)
@@ -59,6 +63,9 @@ def test_outputs_inside_the_project_are_relative_so_that_it_can_be_moved(noteboo
         ("ratios", "0.5", "ratios is 0.5, but must be list"),
         ("play", "1", "play is 1, but must be bool"),
         ("configurations", "[P.5]", "unknown configuration P.5: did you mean P.500"),
+        ("configurations", "[P.500, 3]", "configurations is 3, but must be list of str"),
+        ("own_configuration", "P.87", "unknown configuration P.87: did you mean P.875"),
+        ("recordings", "nowhere", "folder of recordings .*/nowhere does not exist"),
         ("profile", "full", "give profile by --profile"),
         ("data", "x", "give data by --data"),
     ],
@@ -67,6 +74,12 @@ def test_a_wrong_value_is_one_sentence(notebooks, name, value, words):
     with pytest.raises(MisuseError, match=words) as caught:
         plan(notebooks, assignments=[(name, value)])
     assert "\n" not in str(caught.value)
+
+
+def test_recordings_are_absolute_for_the_caller(notebooks, tmp_path, monkeypatch):
+    (tmp_path / "calls").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert plan(notebooks, assignments=[("recordings", "calls")])["b"] == {"recordings": str(tmp_path / "calls")}
 
 
 def test_the_data_folder_is_absolute_for_the_caller(tmp_path, monkeypatch):

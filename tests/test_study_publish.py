@@ -95,8 +95,12 @@ def test_what_was_published_before_goes_with_the_next_run(outputs, tmp_path):
     earlier = tmp_path / "published" / "results" / "table_0.csv"
     earlier.parent.mkdir(parents=True)
     earlier.touch()
+    apart = tmp_path / "published" / "deployment" / "07_1.ipynb"  # of a run published by itself
+    apart.parent.mkdir()
+    apart.touch()
     publish(outputs, tmp_path / "published")
     assert not earlier.exists()
+    assert apart.exists()
 
 
 def test_weights_are_those_of_the_run_in_half_precision(tmp_path, monkeypatch):
@@ -105,6 +109,9 @@ def test_weights_are_those_of_the_run_in_half_precision(tmp_path, monkeypatch):
     with pytest.raises(MisuseError, match=r"P\.875 is not trained"):
         publish_weights(laboratory, ["P.875"], tmp_path / "weights")
     model = laboratory.load(laboratory.untrained("P.875"))
+    with pytest.raises(MisuseError, match=r"P\.750 is not trained"):
+        publish_weights(laboratory, ["P.875", "P.750"], tmp_path / "weights")
+    assert not (tmp_path / "weights").exists()  # all or none
     (path,) = publish_weights(laboratory, ["P.875"], tmp_path / "weights")
     with safe_open(path, framework="pt") as file:
         assert file.metadata()["steps"] == "0"

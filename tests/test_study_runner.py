@@ -14,6 +14,7 @@ import pytest
 from nbformat.sign import NotebookNotary
 
 from dnslib.__main__ import main
+from dnslib.study.provenance import shared_settings
 from dnslib.study.runner import judge, locked
 
 CELL = 'outputs: str = "outputs/quick"\nprofile: str = "quick"\n'
@@ -103,8 +104,25 @@ def test_a_failure_names_notebook_and_cell_and_keeps_the_evidence(tmp_path, make
     )  # the injected cell is one of them
     assert (tmp_path / "out" / "01_fails.failed.ipynb").exists()
     assert not (tmp_path / "out" / "01_fails.ipynb").exists()
+    assert not (tmp_path / "out" / "results" / "provenance.json").exists()  # there is no result
     assert main(["list", *command(tmp_path)[1:]]) == 0
     assert "failed" in capsys.readouterr().out
+
+
+def test_what_ran_before_a_failure_has_its_provenance(tmp_path, make_notebook):
+    make_notebook(tmp_path / "notebooks", "01_runs", CELL, "x = 1")
+    make_notebook(tmp_path / "notebooks", "02_fails", CELL, "1 / 0")
+    assert main(command(tmp_path)) == 1
+    facts = json.loads((tmp_path / "out" / "results" / "provenance.json").read_text())
+    assert facts["notebooks"]["01_runs"]["seconds"] > 0
+    assert facts["notebooks"]["02_fails"] is None
+
+
+def test_a_rerun_of_one_notebook_does_not_hide_with_what_the_others_ran():
+    """Settings that only the other notebook was given stay; where both were given one, the rerun's counts."""
+    runs = {"05_0": {"parameters": {"baseline_steps": 9, "latency_rounds": 40}}, "04_2": None}
+    found = shared_settings(runs, {"04_2": {"latency_rounds": 100, "profile": "full", "own": 1}})
+    assert (found.baseline_steps, found.latency_rounds, found.profile) == (9, 100, "full")
 
 
 def test_a_users_mistake_found_inside_a_notebook_is_misuse(tmp_path, make_notebook, capsys):

@@ -57,6 +57,12 @@ def test_each_input_changes_its_own_part(tmp_path):
     assert parts(values={"seed": 1}) == {"parameters"}
     assert parts(values={"outputs": "elsewhere", "data": "elsewhere"}) == set()
     assert parts(data_digest="abc") == {"data"}
+    (tmp_path / "calls").mkdir()
+    assert parts(values={"recordings": str(tmp_path / "calls")}) == {"data"}
+    few = states.fingerprint(notebook(), {"recordings": str(tmp_path / "calls")}, tmp_path)
+    (tmp_path / "calls" / "one.wav").touch()
+    more = states.fingerprint(notebook(), {"recordings": str(tmp_path / "calls")}, tmp_path)
+    assert changed(few, more) == {"data"}
     (tmp_path / "r" / "own.csv").write_text("mine")
     assert parts() == set()
     (tmp_path / "r" / "table.csv").write_text("1")

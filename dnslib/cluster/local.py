@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dnslib.cluster.addresses import HERE
 from dnslib.errors import MisuseError
+from dnslib.machine import usable_cores
 from dnslib.paths import PROJECT
 from dnslib.progress import STATUS_FILE
 
@@ -69,8 +70,7 @@ def worker_command(scheduler: str, name: str) -> list[str]:
 
 def worker_environment(count: int) -> dict[str, str]:
     """This package is found, the cores are shared out among ``count`` workers, and none writes into our progress."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     search = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {"OMP_NUM_THREADS": str(max(1, cores // count))} | os.environ | {"PYTHONPATH": search}
+    environment = {"OMP_NUM_THREADS": str(max(1, usable_cores() // count))} | os.environ | {"PYTHONPATH": search}
     environment.pop(STATUS_FILE, None)
     return environment

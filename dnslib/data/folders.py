@@ -106,7 +106,7 @@ def read_as_is(path: Path | io.BytesIO) -> tuple[np.ndarray, int]:
     """Samples ``(samples, channels)`` and rate of a file; raises Unusable."""
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError, RuntimeError):
+    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError):  # TypeError: a .raw file tells no sample rate
         raise Unusable("cannot be decoded as audio") from None
     if samples.size == 0:
         raise Unusable("is empty")

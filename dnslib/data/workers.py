@@ -15,6 +15,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
+from dnslib.machine import usable_cores
 from dnslib.paths import PROJECT
 
 _START = "from dnslib.data import workers; workers.serve()"
@@ -24,8 +25,7 @@ class Workers:
     """As many processes as there are cores, 8 at most, started when first used; a context manager that ends them."""
 
     def __enter__(self) -> "Workers":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.count = min(cores, 8)
+        self.count = min(usable_cores(), 8)
         self.processes: list[subprocess.Popen] = []
         self.free: SimpleQueue = SimpleQueue()
         return self

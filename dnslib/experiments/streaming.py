@@ -29,10 +29,11 @@ def enhance_streaming(path: Path, noisy: np.ndarray) -> np.ndarray:
 def measured_once(
     outputs: Path, files: Mapping[str, Path], protocol: Mapping[str, int], paced_rounds: int = 0
 ) -> pd.DataFrame:
-    """`measure_everywhere`, kept under ``outputs`` by files, protocol, measuring code and CPU."""
-    about = {name: str(path.relative_to(outputs)) for name, path in files.items()}
-    about |= {"protocol": protocol, "code": source_digest(profiling.latency), "cpu": profiling.machine()["cpu"]}
-    about |= {"paced_rounds": paced_rounds} if paced_rounds else {}
+    """`measure_everywhere`, kept under ``outputs`` by files in their order, protocol, code, CPU and ONNX Runtime."""
+    machine = profiling.machine()
+    about = {"files": [(name, str(path.relative_to(outputs))) for name, path in files.items()]}  # the first is at 1x
+    about |= {"protocol": protocol, "paced_rounds": paced_rounds, "code": source_digest(profiling.latency)}
+    about |= {what: machine[what] for what in ("cpu", "onnxruntime")}
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
     path = outputs / "latency" / f"{key}.csv"
     if not path.exists():

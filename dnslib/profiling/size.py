@@ -74,12 +74,16 @@ def process_memory(path: str | os.PathLike, frames: int = 20) -> ProcessMemory:
 
 
 def parameter_count(path: str | os.PathLike) -> int:
-    """Weights and biases in the file, without shapes and indices (int64) and without scales of quantised weights."""
-    return sum(
-        prod(tensor.dims)
-        for tensor in load(path).graph.initializer
-        if tensor.data_type != onnx.TensorProto.INT64 and not tensor.name.endswith(("_scale", "_zero_point"))
-    )
+    """Weights and biases in a file of the plain form, without shapes and indices (int64).
+
+    Raises MisuseError for the other forms, which repeat biases, add rows of zeros and store scales: there the count
+    would be none of the network.
+    """
+    model = load(path)
+    form = next((entry.value for entry in model.metadata_props if entry.key == "form"), "plain")
+    if form != "plain":
+        raise MisuseError(f"Parameters are counted in the plain form, not in the {form} one of {resolve(path)}.")
+    return sum(prod(tensor.dims) for tensor in model.graph.initializer if tensor.data_type != onnx.TensorProto.INT64)
 
 
 def weight_bytes(path: str | os.PathLike) -> int:

@@ -34,10 +34,16 @@ def check(notebook: Notebook, values: dict) -> dict:
         checked = model(**values).model_dump(include=set(values))
     except ValidationError as error:
         raise MisuseError(f"{explain(error, model)} (notebook {notebook.name})") from None
-    for name in values.get("configurations", ()):
+    for name in configurations(checked):
         if name not in CONFIGURATIONS:
             raise MisuseError(unknown("configuration", str(name), CONFIGURATIONS))
     return checked
+
+
+def configurations(values: dict) -> list[str]:
+    """What the parameters called ``…configuration`` and ``…configurations`` hold."""
+    named = {name: value for name, value in values.items() if name.endswith(("configuration", "configurations"))}
+    return [one for value in named.values() for one in (value if isinstance(value, list) else [value])]
 
 
 def plan(
@@ -77,6 +83,8 @@ def plan(
 
 def parse(text: str, parameter: Parameter) -> object:
     """A value typed on the command line: text for a str, otherwise by YAML's rules, where 1e-3 is a number too."""
+    if parameter.name == "recordings":
+        return recordings_folder(text)
     if parameter.type is str:
         return text
     try:
@@ -107,6 +115,14 @@ def outputs_folder(profile: str, outputs: Path | None) -> Path:
 def relative(path: Path) -> str:
     """The path as a notebook gets it: relative to the project when inside, so that the project can be moved."""
     return path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else str(path)
+
+
+def recordings_folder(text: str) -> str:
+    """Absolute path of the folder of noisy recordings, for the caller; MisuseError when it is not there."""
+    folder = Path(text).expanduser().absolute()
+    if text and not folder.is_dir():
+        raise MisuseError(f"the folder of recordings {folder} does not exist")
+    return str(folder) if text else ""
 
 
 def data_folder(data: str) -> str:

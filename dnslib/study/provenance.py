@@ -20,17 +20,18 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def write(notebooks: Sequence[Notebook], values: dict[str, dict], outputs: Path, profile: str, data: str) -> Path:
+def write(notebooks: Sequence[Notebook], values: dict[str, dict], outputs: Path, profile: str) -> Path:
     """Write the provenance of the outputs folder; returns its path."""
     path = outputs / "results" / "provenance.json"
     with write_atomically(path) as temporary:
-        temporary.write_text(json.dumps(collect(notebooks, values, outputs, profile, data), indent=2) + "\n")
+        temporary.write_text(json.dumps(collect(notebooks, values, outputs, profile), indent=2) + "\n")
     return path
 
 
-def collect(notebooks: Sequence[Notebook], values: dict[str, dict], outputs: Path, profile: str, data: str) -> dict:
-    """Everything worth knowing about a run, as plain data."""
-    settings = shared_settings(notebooks, values)
+def collect(notebooks: Sequence[Notebook], values: dict[str, dict], outputs: Path, profile: str) -> dict:
+    """Everything worth knowing about the results in a folder, as plain data."""
+    runs = {one.name: states.last_run(outputs / f"{one.name}.ipynb") for one in notebooks}
+    settings = shared_settings(runs, values)
     return {
         "profile": profile,
         "commit": git("rev-parse", "HEAD"),
@@ -41,19 +42,29 @@ def collect(notebooks: Sequence[Notebook], values: dict[str, dict], outputs: Pat
         "cpu": cpu_model(),
         "cpu_count": os.cpu_count(),
         "threads": usable_cores(),
-        "data": data or "embedded synthesiser",
-        "data_listing_digest": states.folder_digest(data),
-        "data_digests": sorted(path.name for path in (outputs / "data").glob("*") if path.is_dir()),
+        "data": settings.data or "embedded synthesiser",
+        "data_listing_digest": states.folder_digest(settings.data),
+        "data_digests": data_digests(outputs),
         "seeds": list(settings.seeds),
         "settings": settings.model_dump(),
-        "notebooks": {one.name: states.last_run(outputs / f"{one.name}.ipynb") for one in notebooks},
+        "notebooks": runs,
     }
 
 
-def shared_settings(notebooks: Sequence[Notebook], values: dict[str, dict]) -> Settings:
-    """The Settings of this run: what any notebook was given, otherwise the defaults."""
-    given = {name: value for one in notebooks for name, value in values.get(one.name, {}).items()}
+def shared_settings(runs: dict[str, dict | None], values: dict[str, dict]) -> Settings:
+    """The Settings behind the results: what any notebook was last given, otherwise the defaults.
+
+    ``runs`` are the notes of `state.last_run` by notebook, ``values`` those of the notebooks chosen now, which win: a
+    rerun of one notebook must not hide with what the others were run.
+    """
+    noted = [run["parameters"] for run in runs.values() if run]
+    given = {name: value for one in (*noted, *values.values()) for name, value in one.items()}
     return Settings(**{name: value for name, value in given.items() if name in Settings.model_fields})
+
+
+def data_digests(outputs: Path) -> list[str]:
+    """Digests of the content of all corpora prepared in the folder; they are part of the keys of trained networks."""
+    return sorted(json.loads(path.read_text())["digest"] for path in (outputs / "data").glob("*/data.json"))
 
 
 def package_versions() -> dict[str, str]:

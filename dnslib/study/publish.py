@@ -37,12 +37,10 @@ def publish(outputs: Path, target: Path = TARGET) -> list[Path]:
 
     Raises MisuseError where there is no finished run.
     """
-    provenance = outputs / "results" / "provenance.json"
-    if not provenance.is_file():
-        raise MisuseError(f"There is no finished run in {outputs}: no results/provenance.json.")
-    settings = json.loads(provenance.read_text(encoding="utf-8"))["settings"]
+    settings = settings_of(outputs)
     hidden = folders(settings)
-    remove(target)  # only now that there is something to take its place
+    for earlier in (*target.glob("*.ipynb"), target / "results", target / "figure_1.png"):  # other folders stay
+        remove(earlier)
     written = []
     for path in sorted(outputs.glob("[!.]*.ipynb")):  # hidden: one that a killed run left half done
         if not path.name.endswith(".failed.ipynb"):
@@ -59,18 +57,26 @@ def publish(outputs: Path, target: Path = TARGET) -> list[Path]:
     return written
 
 
+def settings_of(outputs: Path) -> dict:
+    """The settings that a run noted; raises MisuseError where there is no finished run."""
+    provenance = outputs / "results" / "provenance.json"
+    if not provenance.is_file():
+        raise MisuseError(f"There is no finished run in {outputs}: no results/provenance.json.")
+    return json.loads(_read(provenance))["settings"]
+
+
 def publish_weights(laboratory: Laboratory, names: Iterable[str] = NAMES, folder: Path = WEIGHTS) -> list[Path]:
     """Write the trained networks of some configurations as float16 safetensors; raises MisuseError for untrained ones.
 
     Each file's metadata name the run, its steps and the digest of its data.
     """
-    written = []
-    for name in names:
-        run = laboratory.network(name)
-        source = laboratory.folder(run)
-        if not (source / "DONE").is_file():
+    runs, written = {name: laboratory.network(name) for name in names}, []
+    for name, run in runs.items():
+        if not (laboratory.folder(run) / "DONE").is_file():
             raise MisuseError(f"{name} is not trained in {laboratory.outputs}: run the study first.")
-        weights = {key: value.to(torch.float16) for key, value in load_file(source / "model.safetensors").items()}
+    for name, run in runs.items():
+        trained = load_file(laboratory.folder(run) / "model.safetensors")
+        weights = {key: value.to(torch.float16) for key, value in trained.items()}
         path = folder / f"{name}.safetensors"
         with write_atomically(path) as temporary:
             save_file(weights, temporary, metadata={"run": run.name, "steps": str(run.total_steps), "data": run.data})
@@ -141,10 +147,9 @@ def _write(path: Path, text: str) -> Path:
 def main(arguments: list[str]) -> None:
     """Publish the notebooks, results and weights of an outputs folder."""
     outputs = resolve(arguments[0] if arguments else "outputs/full")
-    written = publish(outputs)
-    settings = json.loads(_read(outputs / "results" / "provenance.json"))["settings"]
-    laboratory = Laboratory(Settings(**settings))
-    written += publish_weights(laboratory)
+    laboratory = Laboratory(Settings(**settings_of(outputs)))
+    written = publish_weights(laboratory)  # raises before anything was replaced
+    written += publish(outputs)
     readme.replace(WEIGHTS / "README.md", card(laboratory))
     readme.update(TARGET)
     size_mb = sum(path.stat().st_size for path in written) / 1e6

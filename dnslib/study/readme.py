@@ -103,7 +103,10 @@ def interval(row: dict[str, str], name: str, unit: str = "", sign: str = "") -> 
 
 def source(results: Path, quality: dict[str, dict[str, str]]) -> str:
     """Where the numbers come from."""
-    about = json.loads((results / "provenance.json").read_text(encoding="utf-8"))
+    provenance = results / "provenance.json"
+    if not provenance.is_file():
+        raise MisuseError(f"There is no {provenance.name} in {results}: run the study first.")
+    about = json.loads(provenance.read_text(encoding="utf-8"))
     scores = next(iter(quality.values()))
     seeds = "one seed" if int(scores["seeds"]) == 1 else f"{scores['seeds']} seeds"
     test = f"{scores['clips']} test clips, {seeds}; {about['cpu']}, one thread"
@@ -135,4 +138,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 if __name__ == "__main__":
-    update(resolve(sys.argv[1] if len(sys.argv) > 1 else "outputs/quick"))
+    try:
+        update(resolve(sys.argv[1] if len(sys.argv) > 1 else "outputs/quick"))
+    except MisuseError as error:
+        sys.exit(str(error))

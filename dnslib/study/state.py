@@ -21,7 +21,12 @@ PACKAGE = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "onnxruntime")
 KEY = "dnslib_run"  # in the metadata of an executed notebook
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-LOCATIONS = ("data", "outputs", "scheduler")  # parameters that only say where something lies or is done, no result
+LOCATIONS = (
+    "data",
+    "recordings",
+    "outputs",
+    "scheduler",
+)  # parameters that only say where something lies or is done, no result
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ def fingerprint(notebook: Notebook, values: dict, outputs: Path, data_digest: st
         "library": digest(*(module_digest(path, path.stat().st_mtime_ns) for path in package_files(notebook.code))),
         "parameters": digest(json.dumps(kept, sort_keys=True, default=str)),
         "packages": digest(*(installed(package) for package in PACKAGES)),
-        "data": data_digest if notebook.parameter("data") else "",
+        "data": (data_digest if notebook.parameter("data") else "") + folder_digest(values.get("recordings", "")),
         "inputs": digest(*(f"{path.name} {file_digest(path)}" for path in inputs(notebook, outputs))),
     }
 
@@ -74,7 +79,7 @@ def last_run(path: Path) -> dict | None:
     """What the runner noted in an executed notebook; None when there is none that the runner finished."""
     try:
         noted = json.loads(path.read_text(encoding="utf-8"))["metadata"][KEY]
-        return noted if {"fingerprint", "results", "seconds", "finished"} <= noted.keys() else None
+        return noted if {"fingerprint", "results", "parameters", "seconds", "finished"} <= noted.keys() else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
