@@ -256,6 +256,9 @@ def test_a_folder_tells_all_about_its_run(trained):
     history, summary = trained.history(run), trained.summary(run)
     assert list(history) == ["step", "loss", "learning_rate", "gradient_norm"]
     assert history["step"].tolist() == list(range(STEPS))
+    later = trained.fine_tuned("P.500")
+    assert trained.history(later)["step"].iloc[0] == 0
+    assert trained.history(later, from_random=True)["step"].iloc[0] == STEPS
     assert summary["parameters"] == sum(
         len(tensor.flatten()) for tensor in load_file(folder / "model.safetensors").values()
     )

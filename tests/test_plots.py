@@ -210,6 +210,17 @@ def test_spectrogram_shows_a_tone_at_its_frequency():
     assert tone.get_clim() == silence.get_clim()
 
 
+def test_smooth_training_curves_are_running_means_of_a_fiftieth_and_eight_rows_at_least():
+    """A straight line, row k at height k: the mean of the w rows up to it is k - (w - 1) / 2."""
+    figure = plots.training_curves(
+        {"long": pd.DataFrame({"step": range(1000), "loss": range(1000)}),
+         "short": pd.DataFrame({"step": range(20), "loss": range(20)})}, smooth=True
+    )  # fmt: skip
+    long, short = (line.get_ydata() for line in figure.axes[0].get_lines())
+    assert (long[0], long[-1]) == (0, 999 - 19 / 2)
+    assert (short[0], short[-1]) == (0, 19 - 7 / 2)
+
+
 def test_training_curves_leave_out_what_was_not_measured():
     history = pd.DataFrame({"step": [0, 10, 20], "train_loss": [3.0, 2.0, 1.0], "validation_loss": [4.0, np.nan, 2.0]})
     figure = plots.training_curves({"CRUSE32": history, "P.500": history * [1, 2, 2]})

@@ -134,10 +134,13 @@ class Laboratory:
         """The network of a run, in evaluation mode on the CPU; trained first if need be."""
         return load_weights(Cruse(run.widths, run.groups), self.train(run) / "model.safetensors")
 
-    def history(self, run: Run) -> pd.DataFrame:
-        """One row a step of the run itself: step (counted from random weights), loss, learning_rate, gradient_norm."""
+    def history(self, run: Run, from_random: bool = False) -> pd.DataFrame:
+        """One row a step of the run itself: step, loss, learning_rate, gradient_norm.
+
+        Steps begin at 0, or with ``from_random`` at the number of those that the network it starts from has behind it.
+        """
         history = pd.read_csv(self.train(run) / "history.csv")
-        return history.assign(step=history["step"] + run.total_steps - run.steps)
+        return history.assign(step=history["step"] + run.total_steps - run.steps) if from_random else history
 
     def summary(self, run: Run) -> dict:
         """parameters, sparsity, validation_loss, audio_seconds of a run."""

@@ -12,6 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from dnslib.errors import MisuseError
 from dnslib.plots.look import BLUE, MUTED, colour, figure_function, needed
 
+SMOOTHED_ROWS = 8  # of a running mean, at least
+
 
 @figure_function
 def configurations(widths: Mapping[str, Sequence[int]], per_row: int = 5) -> Figure:
@@ -68,9 +70,12 @@ def importance(levels: Mapping[str, tuple[np.ndarray, Sequence[int]]]) -> Figure
 
 @figure_function
 def training_curves(
-    histories: Mapping[str, pd.DataFrame], columns: Sequence[str] | None = None, x: str = "step"
+    histories: Mapping[str, pd.DataFrame], columns: Sequence[str] | None = None, x: str = "step", smooth: bool = False
 ) -> Figure:
-    """How runs went: one panel a column (by default every column with "loss" in its name), one line a run."""
+    """How runs went: one panel a column (by default every column with "loss" in its name), one line a run.
+
+    ``smooth`` draws the mean over a fiftieth of a run's rows before each point, and over `SMOOTHED_ROWS` at least.
+    """
     if not histories:
         raise MisuseError("There is no training history to draw.")
     first = next(iter(histories.values()))
@@ -82,6 +87,9 @@ def training_curves(
     for axes, column in zip(panels[0], columns, strict=True):
         for name, history in histories.items():
             there = history[[x, column]].dropna()
+            if smooth:
+                rows = max(SMOOTHED_ROWS, len(there) // 50)
+                there = there.assign(**{column: there[column].rolling(rows, min_periods=1).mean()})
             marker = "o" if len(there) <= 12 else None
             axes.plot(there[x], there[column], color=colour(name), label=name, marker=marker, markersize=5)
         axes.set_title(column.replace("_", " "))
