@@ -159,6 +159,7 @@ def test_a_small_run_through_papermill(notebook, outputs):
         table = pd.read_csv(outputs / name)
         assert len(table) > 0, name
         assert [column for column in table.columns if not column.isidentifier()] == [], name
+        assert "rounds" in table or "latency_ms" not in table, f"{name}: no verdict could tell that rounds are too few"
         for low in [column for column in table.columns if column.endswith("ci_low")]:
             high = low.removesuffix("low") + "high"
             known = table[[low, high]].dropna()
