@@ -214,7 +214,7 @@ def test_a_full_disk_is_one_line_and_what_is_done_is_kept(tmp_path, monkeypatch,
 
 @pytest.mark.slow
 def test_two_runs_prepare_the_same_corpus_once(tmp_path):
-    data = many(tmp_path / "data", speakers=4, files=300)
+    data = many(tmp_path / "data", speakers=4, files=900)  # seconds of work: the runs overlap
     command = [sys.executable, "-u", "-c", KILLED, str(data), str(tmp_path / "out")]
     runs = [subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     printed = [run.communicate(timeout=120)[0] for run in runs]
