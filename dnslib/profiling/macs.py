@@ -18,8 +18,8 @@ def count_macs(path: str | os.PathLike) -> int:
     Counted are (transposed) convolutions, GRUs and matrix products, quantised ones too; biases, activations and other
     element-wise work are not. What a transposed convolution computes only for a following Slice to cut off is not
     needed, so not counted: the plain form computes twice what its decoders need. What the other forms multiply in their
-    rows of zeros is counted. Raises MisuseError for a node with a
-    weight matrix that is none of these, rather than count it as 0.
+    rows of zeros is counted. Raises MisuseError for a node with a weight matrix that is none of these, rather than
+    count it as 0.
     """
     return sum(macs_by_operator(path).values())
 

@@ -21,12 +21,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "onnxruntime")
 KEY = "dnslib_run"  # in the metadata of an executed notebook
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-LOCATIONS = (
-    "data",
-    "recordings",
-    "outputs",
-    "scheduler",
-)  # parameters that only say where something lies or is done, no result
+# parameters that only say where something lies or is done, no result
+LOCATIONS = ("data", "recordings", "outputs", "scheduler")
 
 
 @dataclass(frozen=True)
