@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
+from filelock import FileLock
 
 from dnslib.data import added, folders, layouts, prepare, recordings, scan, store
 from dnslib.data.store import Store, identity_of
@@ -212,15 +213,26 @@ def test_a_full_disk_is_one_line_and_what_is_done_is_kept(tmp_path, monkeypatch,
     assert resumed.digest == prepared(data, tmp_path / "whole").digest
 
 
+TELLING = """
+from dnslib.data import folders
+read = folders.read
+folders.read = lambda source: print("decoded") or read(source)
+"""
+
+
 @pytest.mark.slow
 def test_two_runs_prepare_the_same_corpus_once(tmp_path):
-    data = many(tmp_path / "data", speakers=4, files=900)  # seconds of work: the runs overlap
-    command = [sys.executable, "-u", "-c", KILLED, str(data), str(tmp_path / "out")]
-    runs = [subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    data = many(tmp_path / "data", speakers=4, files=20)
+    command = [sys.executable, "-u", "-c", TELLING + KILLED, str(data), str(tmp_path / "out")]
+    (tmp_path / "out" / "data").mkdir(parents=True)
+    with FileLock(tmp_path / "out" / "data" / "recordings.lock"):  # both wait, so neither is done before the other asks
+        runs = [subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        waiting = [[run.stdout.readline() for _ in range(2)] for run in runs]
     printed = [run.communicate(timeout=120)[0] for run in runs]
+    assert all(lines[0].startswith("recognised: ") and "waiting for" in lines[1] for lines in waiting)
     assert [run.returncode for run in runs] == [0, 0]
     assert len(list((tmp_path / "out").rglob("data.json"))) == 1
-    assert len(printed[0].splitlines() + printed[1].splitlines()) >= 2
+    assert sorted(words.count("decoded") for words in printed) == [0, 4 * 20 + 3]  # one of them did all the work
 
 
 def test_of_very_many_responses_every_room_gives_some(tmp_path, monkeypatch):
