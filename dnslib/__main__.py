@@ -119,7 +119,7 @@ def run_command(options: argparse.Namespace) -> None:
         finally:  # a study that fails in the middle has results too
             if changed := finished(everything, outputs) != before:
                 provenance.write(everything, values, outputs, options.profile)
-        if not (outputs / "results" / "provenance.json").exists():  # somebody removed it
+        if not provenance.place(outputs).exists():  # somebody removed it
             provenance.write(everything, values, outputs, options.profile)
         if changed or not (outputs / "report.html").exists():
             write_report(everything, outputs, options.profile)

@@ -79,7 +79,7 @@ def trade_off(axes: Axes, table: pd.DataFrame, column: str, family: pd.Series, t
         grid = np.linspace(x.min(), x.max(), 200)
         axes.plot(grid, np.polyval(coefficients, grid), color=trend_colour, linewidth=2.2, alpha=0.75, label="trend")
         beside = {"xy": (1.015, 0.5), "xycoords": "axes fraction", "ha": "left", "va": "center"}
-        axes.annotate(f"quadratic\ntrend\nR² = {r_squared:.2f}", fontsize=9.5, color=trend_colour, **beside)
+        axes.annotate(f"quadratic\ntrend\nR² = {r_squared:.3f}", fontsize=9.5, color=trend_colour, **beside)
     axes.grid(axis="x", visible=False)
 
 

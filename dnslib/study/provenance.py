@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 
+from dnslib.errors import MisuseError
 from dnslib.machine import cpu_model, usable_cores
 from dnslib.paths import PROJECT, write_atomically
 from dnslib.settings import Settings
@@ -22,10 +23,22 @@ PACKAGES = (
 
 def write(notebooks: Sequence[Notebook], values: dict[str, dict], outputs: Path, profile: str) -> Path:
     """Write the provenance of the outputs folder; returns its path."""
-    path = outputs / "results" / "provenance.json"
+    path = place(outputs)
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(collect(notebooks, values, outputs, profile), indent=2) + "\n")
     return path
+
+
+def read(outputs: Path) -> dict:
+    """The provenance of the outputs folder; raises MisuseError where there is no finished run."""
+    try:
+        return json.loads(place(outputs).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MisuseError(f"There is no finished run in {outputs}: no results/provenance.json.") from None
+
+
+def place(outputs: Path) -> Path:
+    return outputs / "results" / "provenance.json"
 
 
 def collect(notebooks: Sequence[Notebook], values: dict[str, dict], outputs: Path, profile: str) -> dict:

@@ -23,7 +23,7 @@ from dnslib.experiments import Laboratory
 from dnslib.paths import PROJECT, remove, resolve, write_atomically
 from dnslib.published import WEIGHTS
 from dnslib.settings import Settings
-from dnslib.study import readme
+from dnslib.study import provenance, readme
 
 TARGET = PROJECT / "notebooks" / "published"
 NAMES = ("CRUSE32", "P.500", "P.750", "P.875")  # the configurations whose weights are published
@@ -37,7 +37,7 @@ def publish(outputs: Path, target: Path = TARGET) -> list[Path]:
 
     Raises MisuseError where there is no finished run.
     """
-    settings = settings_of(outputs)
+    settings = provenance.read(outputs)["settings"]
     hidden = folders(settings)
     for earlier in (*target.glob("*.ipynb"), target / "results", target / "figure_1.png"):  # other folders stay
         remove(earlier)
@@ -55,14 +55,6 @@ def publish(outputs: Path, target: Path = TARGET) -> list[Path]:
         with write_atomically(written[-1]) as temporary:
             figure.savefig(temporary, dpi=110, bbox_inches="tight")
     return written
-
-
-def settings_of(outputs: Path) -> dict:
-    """The settings that a run noted; raises MisuseError where there is no finished run."""
-    provenance = outputs / "results" / "provenance.json"
-    if not provenance.is_file():
-        raise MisuseError(f"There is no finished run in {outputs}: no results/provenance.json.")
-    return json.loads(_read(provenance))["settings"]
 
 
 def publish_weights(laboratory: Laboratory, names: Iterable[str] = NAMES, folder: Path = WEIGHTS) -> list[Path]:
@@ -147,7 +139,7 @@ def _write(path: Path, text: str) -> Path:
 def main(arguments: list[str]) -> None:
     """Publish the notebooks, results and weights of an outputs folder."""
     outputs = resolve(arguments[0] if arguments else "outputs/full")
-    laboratory = Laboratory(Settings(**settings_of(outputs)))
+    laboratory = Laboratory(Settings(**provenance.read(outputs)["settings"]))
     written = publish_weights(laboratory)  # raises before anything was replaced
     written += publish(outputs)
     readme.replace(WEIGHTS / "README.md", card(laboratory))

@@ -4,13 +4,13 @@ Nothing between the two markers is typed by hand, so the first screen never says
 """
 
 import csv
-import json
 import sys
 from pathlib import Path
 
 from dnslib.errors import MisuseError
 from dnslib.paper import PRUNED
 from dnslib.paths import PROJECT, resolve, write_atomically
+from dnslib.study import provenance
 
 START, END = "<!-- results:start -->", "<!-- results:end -->"
 
@@ -44,7 +44,7 @@ def block(outputs: Path) -> str:
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in sorted(set(verdicts), reverse=True))
     claims = f"Of the paper's 13 claims: {counts}."
     return "\n".join(
-        [*figure(outputs), *lines, "", against_noisy(results), parts(quality), source(results, quality), claims]
+        [*figure(outputs), *lines, "", against_noisy(results), parts(quality), source(outputs, quality), claims]
     )
 
 
@@ -101,12 +101,9 @@ def interval(row: dict[str, str], name: str, unit: str = "", sign: str = "") -> 
     return f"{value:{sign}.2f}{unit} [{low:{sign}.2f}, {high:{sign}.2f}]".replace("-", "−")
 
 
-def source(results: Path, quality: dict[str, dict[str, str]]) -> str:
+def source(outputs: Path, quality: dict[str, dict[str, str]]) -> str:
     """Where the numbers come from."""
-    provenance = results / "provenance.json"
-    if not provenance.is_file():
-        raise MisuseError(f"There is no {provenance.name} in {results}: run the study first.")
-    about = json.loads(provenance.read_text(encoding="utf-8"))
+    about = provenance.read(outputs)
     scores = next(iter(quality.values()))
     seeds = "one seed" if int(scores["seeds"]) == 1 else f"{scores['seeds']} seeds"
     test = f"{scores['clips']} test clips, {seeds}; {about['cpu']}, one thread"
