@@ -178,7 +178,7 @@ def number(value: object, places: int) -> str:
     if isinstance(value, (int, np.integer)):
         text = f"{value:,}".replace(",", "\u202f")
     elif isinstance(value, (float, np.floating)):
-        text = f"{value:z.{places}f}".replace("inf", "∞")
+        text = f"{value + 0.0:.{places}f}".replace("inf", "∞")  # of -0.0 the sign goes, of -0.001 it stays
     else:
         return str(value)
     return text.replace("-", "−")

@@ -10,7 +10,7 @@ CONFIGURATIONS: dict[str, tuple[int, int, int, int]] = {
     "CRUSE32": (32, 64, 128, 256),
     "P.125": (32, 64, 128, 224),
     "P.250": (32, 64, 128, 192),
-    "P.375": (32, 64, 128, 160),  # our reading: the eighth of the "8 configurations" is not named
+    "P.375": (32, 64, 128, 160),  # our reading of the "8 configurations", whose list is not available to us
     "P.500": (32, 64, 128, 128),
     "P.5625": (32, 64, 112, 112),
     "P.625": (32, 64, 96, 96),

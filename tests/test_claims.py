@@ -73,7 +73,9 @@ def test_a_claim_of_parts_needs_all_and_falls_with_one():
 
 def test_numbers_are_written_with_their_interval_and_a_proper_minus():
     assert Estimate(-0.014, -0.04, 0.02).mos == "−0.01 [−0.04, +0.02]"
-    assert Estimate(-0.001, -0.003, 0.0).mos == "+0.00 [+0.00, +0.00]"
+    below = Estimate(-0.001, -0.003, -0.0003)
+    assert (below.mos, below.above(0)) == ("−0.00 [−0.00, −0.00]", NOT_REPRODUCED)  # the sign agrees with the verdict
+    assert Estimate(0.0, 0.0, 0.0).mos == "+0.00 [+0.00, +0.00]"
     assert Estimate(2.456, 2.4, 2.51).times == "2.46x [2.40, 2.51]"
 
 
@@ -188,7 +190,10 @@ def test_c7_calls_two_ways_of_training_the_same_only_within_the_margin():
 
 def test_c7_says_which_way_was_better():
     table = rows("", {"P.500": -0.2, "P.750": 0.01}, training="pruned and fine-tuned")
-    assert claims.c7({"table_3": table}).reason.endswith("surely better by more than 0.05 in 0, surely worse in 1.")
+    reason = claims.c7({"table_3": table}).reason
+    assert "better by more than 0.05 in 0, surely worse in 1: no better, as the claim says, but not the same." in reason
+    both = rows("", {"P.500": -0.2, "P.750": 0.2}, training="pruned and fine-tuned")
+    assert claims.c7({"table_3": both}).reason.endswith("surely better by more than 0.05 in 1, surely worse in 1.")
 
 
 def test_c7_leaves_the_rows_of_the_reference_out():
@@ -206,6 +211,7 @@ def test_c8_needs_every_other_rate_to_gain_nothing():
     assert verdict("C8", table_4=table((-0.3, 0.2), chosen=3)) == NOT_REPRODUCED
     assert verdict("C8", table_4=table((-0.3, 0.02), half=0.1)) == UNDECIDED
     assert "selects 3 times" in claims.c8({"table_4": table((0, 0), chosen=3)}).reason
+    assert claims.c8({"table_4": table((0.02, 0.005))}).reason.endswith("than the original by any amount: 0.1 times.")
 
 
 def table_6(half=0.01, before=1.8, **gains):

@@ -110,7 +110,7 @@ def test_readable_cells_by_hand(tidy):
         "configuration": ["CRUSE32", "P.500"],
         "parameters": ["8\u202f581\u202f153", "2\u202f356\u202f257"],
         "latency (ms)": ["1.64 [1.60,\u00a01.69]", "–"],
-        "ΔOVRL": ["0.00", "−0.24 [−0.30,\u00a0−0.20]"],
+        "ΔOVRL": ["−0.00", "−0.24 [−0.30,\u00a0−0.20]"],
         "reproduced": ["yes", "–"],
     }
     assert display.readable(tidy, {"latency_ms": 3})["latency (ms)"][0] == "1.645 [1.600,\u00a01.691]"

@@ -1,6 +1,7 @@
 """Publishing: no sound, no folder of the machine, weights in half precision, refusal where nothing is finished."""
 
 import json
+import re
 
 import nbformat
 import pandas as pd
@@ -12,7 +13,7 @@ from dnslib import MisuseError, Settings
 from dnslib.experiments import Laboratory
 from dnslib.paper import CONFIGURATIONS
 from dnslib.paths import PROJECT
-from dnslib.study.publish import LEFT_OUT, card, cleaned, folders, publish, publish_weights, without_sound
+from dnslib.study.publish import LEFT_OUT, TARGET, card, cleaned, folders, publish, publish_weights, without_sound
 
 FIGURE_1 = """configuration,speedup,speedup_ci_low,speedup_ci_high,dnsmos_ovrl,dnsmos_ovrl_ci_low,dnsmos_ovrl_ci_high,\
 dnsmos_sig,dnsmos_sig_ci_low,dnsmos_sig_ci_high,dnsmos_bak,dnsmos_bak_ci_low,dnsmos_bak_ci_high,delta_ovrl,\
@@ -62,6 +63,30 @@ def test_notebooks_and_results_come_out_without_sound_and_folders(outputs, tmp_p
     assert json.loads(about)["data"] == "DATA"
     assert "6.1.2" not in about
     assert (target / "figure_1.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_links_lead_to_the_published_notebook_or_else_to_its_source(outputs, tmp_path):
+    target = tmp_path / "notebooks" / "published"
+    for there in ("notebooks/05_0.ipynb", "notebooks/07_2.ipynb", "notebooks/published/deployment/07_1.ipynb"):
+        (tmp_path / there).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / there).write_text("{}")
+    links = "[a](05_0.ipynb) [b](07_1.ipynb) [c](07_2.ipynb) [d](http://x.org/05_0.ipynb)"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(links)])
+    nbformat.write(notebook, outputs / "00.ipynb")
+    publish(outputs, target)
+    expected = "[a](05_0.ipynb) [b](deployment/07_1.ipynb) [c](../07_2.ipynb) [d](http://x.org/05_0.ipynb)"
+    assert nbformat.read(target / "00.ipynb", 4).cells[0].source == expected
+    (outputs / "05_0.ipynb").unlink()
+    publish(outputs, target / "deployment")
+    expected = "[a](../05_0.ipynb) [b](07_1.ipynb) [c](../../07_2.ipynb) [d](http://x.org/05_0.ipynb)"
+    assert nbformat.read(target / "deployment" / "00.ipynb", 4).cells[0].source == expected
+
+
+def test_every_link_of_the_published_notebooks_leads_somewhere():
+    for path in TARGET.rglob("*.ipynb"):
+        for cell in nbformat.read(path, 4).cells:
+            for name in re.findall(r"\]\(([^)\s]+\.ipynb)\)", cell.source):
+                assert (path.parent / name).is_file(), f"{path.name} links to {name}"
 
 
 def test_a_run_of_some_notebooks_has_no_figure_to_draw(outputs, tmp_path):

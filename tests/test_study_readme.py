@@ -57,6 +57,7 @@ def test_the_block_says_what_the_files_say(outputs):
     assert "ΔSIG from −0.02 to +0.03, ΔBAK from −0.25 to −0.11." in lines[7]
     trained = "60 training steps of 8 x 2.5 s on synthesised speech and noise, 7 more after pruning"
     assert lines[8].startswith(f"A quick run, {trained}; 24 test clips, one seed; A Processor")
+    assert lines[8].endswith("CRUSE32 against itself: 0.99x [0.90, 1.10], cold 1.00x [0.90, 1.10].")
     assert lines[9] == "Of the paper's 13 claims: 2 reproduced, 1 not reproduced."
 
 

@@ -134,19 +134,21 @@ def c7(tables: Tables) -> Judgement:
     found = differences(pruned, lambda one: one.inside(-NEGLIGIBLE_MOS, NEGLIGIBLE_MOS), "configuration")
     deltas = [estimate(row, "delta_ovrl") for _, row in pruned.iterrows()]
     better, worse = sum(one.low > NEGLIGIBLE_MOS for one in deltas), sum(one.high < -NEGLIGIBLE_MOS for one in deltas)
-    words = (
-        f"{found.reason} Pruning is surely better by more than {NEGLIGIBLE_MOS} in {better}, surely worse in {worse}."
-    )
-    return replace(found, reason=words)
+    words = f"Pruning is surely better by more than {NEGLIGIBLE_MOS} in {better}, surely worse in {worse}"
+    words += ": no better, as the claim says, but not the same." if worse and not better else "."
+    return replace(found, reason=f"{found.reason} {words}")
 
 
 def c8(tables: Tables) -> Judgement:
     """No other learning rate of the fine-tuning gains 0.05 MOS of OVRL or more over the original one, paired by clip.
     Not reproduced when one surely does."""
     table = tables["table_4"]
-    found = differences(table[table["factor"] != 1], lambda one: opposite(one.above(NEGLIGIBLE_MOS)), "factor")
+    others = table[table["factor"] != 1]
+    found = differences(others, lambda one: opposite(one.above(NEGLIGIBLE_MOS)), "factor")
     chosen = table.loc[table["selected"], "factor"].iloc[0]
     words = f"Validation loss selects {chosen:g} times the original learning rate; {lower_first(found.reason)}"
+    better = [f"{row['factor']:g}" for _, row in others.iterrows() if estimate(row, "delta_ovrl").low > 0]
+    words += f" Better than the original by any amount: {', '.join(better)} times." if better else ""
     return replace(found, reason=words)
 
 

@@ -44,7 +44,7 @@ class Estimate:
     @property
     def mos(self) -> str:
         """ "−0.01 [−0.04, +0.02]" """
-        return f"{self.value:+z.2f} [{self.low:+z.2f}, {self.high:+z.2f}]".replace("-", "−")
+        return f"{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]".replace("-", "−")  # −0.00 is below 0
 
     @property
     def times(self) -> str:

@@ -18,6 +18,10 @@ FRAME_MS = 10.0
 PACED_FRAMES = 10  # frames in a paced round, each takes 10 ms
 COLD_FRAMES_SHARE = 10  # one frame in ten is timed with evicted caches too: filling them takes longer than a frame
 
+BOUNDS = {
+    f"{when}_ci_{end}": f"{when}_latency_ms_ci_{end}" for when in ("cold", "paced") for end in ("low", "high")
+}  # named for what they bound
+
 
 def enhance_streaming(path: Path, noisy: np.ndarray) -> np.ndarray:
     """`dnslib.enhance` with the gains of a streaming file: a waveform (samples,) frame by frame."""
@@ -38,7 +42,7 @@ def measured_once(
     path = outputs / "latency" / f"{key}.csv"
     if not path.exists():
         write_csv(path, measure_everywhere(files, protocol, paced_rounds))
-    return pd.read_csv(path)
+    return pd.read_csv(path).rename(columns=BOUNDS)
 
 
 def measure_everywhere(files: Mapping[str, Path], protocol: Mapping[str, int], paced_rounds: int = 0) -> pd.DataFrame:

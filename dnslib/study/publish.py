@@ -6,6 +6,7 @@ the machine: folders and the kernel's release.
 """
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -28,6 +29,7 @@ from dnslib.study import provenance, readme
 TARGET = PROJECT / "notebooks" / "published"
 NAMES = ("CRUSE32", "P.500", "P.750", "P.875")  # the configurations whose weights are published
 SOUND = re.compile(r"<audio|data:audio/")
+LINK = re.compile(r"\]\((\w+\.ipynb)\)")  # to a notebook in the same folder
 LEFT_OUT = "A player stood here: recordings are not part of the project."
 KERNEL_RELEASE = re.compile(r"(Linux[ -])\d[\w.+-]*")
 
@@ -45,6 +47,8 @@ def publish(outputs: Path, target: Path = TARGET) -> list[Path]:
     for path in sorted(outputs.glob("[!.]*.ipynb")):  # hidden: one that a killed run left half done
         if not path.name.endswith(".failed.ipynb"):
             written.append(_write(target / path.name, without_sound(cleaned(_read(path), hidden))))
+    for path in list(written):  # when it is known which there are
+        _write(path, LINK.sub(lambda match: f"]({nearest(match[1], target)})", _read(path)))
     for path in sorted((outputs / "results").glob("*.*")):
         if path.suffix in (".csv", ".json"):
             written.append(_write(target / "results" / path.name, cleaned(_read(path), hidden)))
@@ -124,6 +128,15 @@ def without_sound(text: str) -> str:
             if SOUND.search(json.dumps(output.get("data", {}))):
                 output["data"] = {"text/plain": LEFT_OUT}
     return nbformat.writes(notebook) + "\n"
+
+
+def nearest(name: str, folder: Path) -> str:
+    """The path, from a folder of published notebooks, of the published notebook ``name``, otherwise of its source."""
+    below = sorted(path.parent for path in folder.glob("*/*.ipynb"))
+    for place in (folder, *below, folder.parent, folder.parent.parent):
+        if (place / name).is_file():
+            return Path(os.path.relpath(place / name, folder)).as_posix()
+    return name
 
 
 def _read(path: Path) -> str:
