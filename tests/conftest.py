@@ -1,4 +1,4 @@
-"""Fixtures that several test files share."""
+"""Fixtures and helpers that several test files share."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,15 @@ import nbformat
 import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from dnslib.model import Cruse
+
+
+def biased(model: Cruse) -> Cruse:
+    """The network with convolution biases as a trained one has them: fresh ones are 0, so losing them goes unseen."""
+    for layer in (*model.encoders, *model.skips, *model.decoders):
+        torch.nn.init.normal_(layer.bias, std=0.3)
+    return model
 
 
 @pytest.fixture(scope="session", autouse=True)

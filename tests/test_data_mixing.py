@@ -36,6 +36,9 @@ def test_too_loud_a_mixture_is_attenuated_as_a_whole(waves):
     noisy, _, gain = mixing.mix(heard, target, noise, torch.full((B,), 5.0), torch.zeros(B))
     speech = heard * gain[:, None]
     assert torch.allclose(noisy.abs().amax(-1), torch.tensor(0.99))
+    louder = 10 * heard  # as where the early part of a room is louder than the whole
+    _, scaled, _ = mixing.mix(heard, louder, noise, torch.full((B,), 5.0), torch.zeros(B))
+    assert torch.allclose(scaled.abs().amax(-1), torch.tensor(0.99))
     measured = decibels(speech.double().square().sum(-1) / (noisy - speech).double().square().sum(-1))
     assert torch.allclose(measured, torch.full((B,), 5.0, dtype=torch.double), atol=1e-3)
 

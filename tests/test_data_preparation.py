@@ -8,6 +8,8 @@ import soundfile
 
 from dnslib.data import Mixtures, added, caches, mixtures, noisy_clips, prepare, sources, test_clips
 from dnslib.data.corpora import SPLITS, Corpus, Writer, assign_splits
+from dnslib.data.preparation import Split
+from dnslib.data.rooms import LEAD
 from dnslib.errors import MisuseError
 
 RATE = 16_000
@@ -107,6 +109,72 @@ def test_a_crop_at_another_speed_has_its_pitch_moved_within_the_bound():
     assert 500 / 1.4 - 1 <= min(pitches) < 375
     assert 670 < max(pitches) <= 500 * 1.4 + 1
     assert 450 < np.median(pitches) < 550
+
+
+SPEECH_HZ, NOISE_HZ = 500, 3000
+
+
+def tones(late_echo: float) -> Split:
+    """Speech and noise that can be told apart, and one room whose echo, 100 ms late, is in no target."""
+
+    def corpus(hertz):
+        tone = np.round(8000 * np.sin(2 * np.pi * hertz * np.arange(4 * RATE) / RATE)).astype(np.int16)
+        return Corpus(tone, np.array([0]), np.array([tone.size]), np.array(["a"]), np.array(["a/1"]))
+
+    room = np.zeros((1, LEAD + RATE // 10 + 1), np.float32)
+    room[0, [LEAD, -1]] = 1, late_echo
+    return Split(corpus(SPEECH_HZ), corpus(NOISE_HZ), room)
+
+
+def decibels(ratio):
+    return 10 * np.log10(ratio)
+
+
+def energy(waves: np.ndarray) -> np.ndarray:
+    return np.square(waves, dtype=np.float64).sum(-1)
+
+
+def share(waves: np.ndarray, hertz: int) -> np.ndarray:
+    """Of the energy, by a tone: over 0.1 s, whole periods of either tone, when filters and the echo have settled."""
+    heard = waves[..., RATE // 5 : RATE * 3 // 10].astype(np.float64)
+    amplitudes = heard @ np.exp(-2j * np.pi * hertz / RATE * np.arange(heard.shape[-1]))
+    return 2 * np.abs(amplitudes) ** 2 / heard.shape[-1] / energy(heard)
+
+
+def test_batches_are_speech_and_noise_at_the_snr_and_level_of_the_paper():
+    """SNR N(5, 10) dB in [-10, 35], level N(-28, 10) dBFS in [-50, -12]; the room is a Dirac, so all is dry."""
+    count = 192
+    noisy, target = (waves.numpy() for waves in Mixtures(tones(late_echo=0), 0, count, 0.3).batch(0))
+    noise = noisy - target
+    assert (share(target, SPEECH_HZ) > 0.999).all()
+    assert (share(noise, NOISE_HZ) > 0.999).all()
+    snr_db, level_dbfs = decibels(energy(target) / energy(noise)), decibels(energy(noisy) / noisy.shape[1])
+    for values, mean, lowest, highest in ((snr_db, 5, -10, 35), (level_dbfs, -28, -50, -12)):
+        assert abs(values.mean() - mean) < 3 * 10 / np.sqrt(count)
+        assert 7.5 < values.std() < 12.5
+        assert lowest - 0.01 < values.min() <= values.max() < highest + 0.01
+
+
+def test_clips_have_the_snr_and_level_they_note_spread_evenly_over_their_ranges():
+    clips = test_clips(tones(late_echo=0), 20, 0.3, 0)
+    for clip in clips:
+        noise = clip.noisy - clip.clean
+        assert share(clip.clean, SPEECH_HZ) > 0.999
+        assert share(noise, NOISE_HZ) > 0.999
+        assert decibels(energy(clip.clean) / energy(noise)) == pytest.approx(clip.snr_db, abs=0.01)
+        assert decibels(energy(clip.noisy) / clip.noisy.size) == pytest.approx(clip.level_dbfs, abs=0.01)
+        assert -32.01 < clip.level_dbfs < -21.99
+    assert np.diff(np.sort([-5, *(clip.snr_db for clip in clips), 15])).max() < 2  # even: a step of 1 dB on average
+
+
+def test_half_of_the_training_crops_and_four_in_ten_clips_stand_in_a_room():
+    """In the room the target lacks an echo that the mixture has. Bounds are 3 standard deviations wide."""
+    noisy, target = (waves.numpy() for waves in Mixtures(tones(late_echo=0.5), 0, 200, 0.3).batch(0))
+    clips = test_clips(tones(late_echo=0.5), 100, 0.3, 0)
+    rest = np.array([clip.noisy - clip.clean for clip in clips])
+    for waves, expected in ((noisy - target, 0.5), (rest, 0.4)):
+        wet = share(waves, SPEECH_HZ) > 1e-3  # the echo is 20 dB below the noise at worst
+        assert abs(wet.mean() - expected) < 3 * np.sqrt(expected * (1 - expected) / wet.size)
 
 
 def test_clips_lie_in_their_ranges_and_the_first_ones_never_change(embedded):

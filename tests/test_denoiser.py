@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from conftest import biased
 from onnx import TensorProto, helper
 from safetensors.torch import save_file
 
@@ -32,7 +33,7 @@ def restless(widths=WIDTHS, groups=GROUPS, seed=0) -> Cruse:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter *= 1.5
-    return model
+    return biased(model)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from conftest import biased
 from onnx import TensorProto, helper
 
 from dnslib.errors import MisuseError
@@ -16,6 +17,7 @@ from dnslib.export import (
     flushed_denormals,
     initial_states,
     run_streaming,
+    session_options,
 )
 from dnslib.export.products import bins_seen, pairs_of_bins, row_counts, sub_pixel_weight
 from dnslib.export.quantised import FEWEST_QUANTISED, quantise_blocks, quantise_columns
@@ -56,7 +58,7 @@ def lively(widths, groups=4, seed=0) -> Cruse:
             for layer in layers:
                 for parameter in layer.parameters():
                     parameter *= factor
-    return model
+    return biased(model)
 
 
 @torch.inference_mode()
@@ -332,6 +334,15 @@ def test_arithmetic_of_the_process_is_left_as_it_was(small_path, frames):
     with flushed_denormals():
         assert denormal * 1 == 0
     assert denormal * 1 != 0
+
+
+def test_sessions_run_on_one_thread_in_order_without_spinning_and_fully_optimised(small_path):
+    """In what is asked for, and in what a session got: with one thread the runtime never runs nodes in parallel."""
+    for options in (session_options(), StreamingSession(small_path).session.get_session_options()):
+        assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)
+        assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+        assert options.execution_mode == onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        assert options.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
 
 
 # misuse

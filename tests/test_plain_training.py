@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import biased
 from scipy import stats
 
 import dnslib
@@ -31,7 +32,7 @@ class Tones:
 @pytest.mark.parametrize("widths", [(4, 4, 8, 8), (2, 6, 4), (3, 4, 6, 8)])
 def test_both_writings_of_the_network_give_the_same_gains_and_gradients(widths):
     torch.manual_seed(1)
-    model = Cruse(widths)
+    model = biased(Cruse(widths))
     plain = PlainCruse(model)
     x = torch.randn(2, 1, 9, 161)
     gains = [network(x) for network in (model, plain)]

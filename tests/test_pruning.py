@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from conftest import biased
 
 from dnslib.errors import MisuseError
 from dnslib.model import Cruse, parameter_count
@@ -18,7 +19,7 @@ FULL = CONFIGURATIONS["CRUSE32"]
 
 def network(widths=(3, 4, 6, 8), groups=2, seed=0) -> Cruse:
     torch.manual_seed(seed)
-    return Cruse(widths, groups).eval()
+    return biased(Cruse(widths, groups)).eval()
 
 
 def silent(widths, groups) -> Cruse:
@@ -135,14 +136,12 @@ def test_importance_of_single_weights_of_skips_and_gru():
 
 
 def slices_of(model: Cruse, level: int) -> list[np.ndarray]:
-    """Every weight or bias that channels of a level run through, written down from the paper: channels first."""
+    """Every weight that channels of a level run through, written down from the paper: channels first."""
     tensors = {name: value.double().numpy() for name, value in model.state_dict().items()}
     encoder, skip, decoder = (tensors[f"{kind}.{level}.weight"] for kind in ("encoders", "skips", "decoders"))
     slices = [encoder, skip, skip.swapaxes(0, 1), decoder]  # a transposed convolution has its inputs first
-    slices += [tensors[f"encoders.{level}.bias"], tensors[f"skips.{level}.bias"]]
     if level + 1 < len(model.widths):
-        slices += [tensors[f"{kind}.{level + 1}.weight"].swapaxes(0, 1) for kind in ("encoders", "decoders")]
-        return [*slices, tensors[f"decoders.{level + 1}.bias"]]
+        return slices + [tensors[f"{kind}.{level + 1}.weight"].swapaxes(0, 1) for kind in ("encoders", "decoders")]
     for name in ("weight_ih", "weight_hh"):  # a channel of a group: its units in three gates, and its columns
         channels = model.widths[level] // model.groups
         by_channel = tensors[f"gru.{name}"].reshape(model.groups, 3, channels, -1, channels, model.gru.size // channels)
@@ -254,6 +253,8 @@ def test_sliced_weights_are_those_of_the_kept_channels():
     assert torch.equal(small.encoders[0].weight, model.encoders[0].weight[1:])
     assert torch.equal(small.skips[0].weight, model.skips[0].weight[1:, 1:])
     assert torch.equal(small.decoders[0].weight, model.decoders[0].weight[1:])
+    assert torch.equal(small.encoders[0].bias, model.encoders[0].bias[1:])
+    assert torch.equal(small.skips[0].bias, model.skips[0].bias[1:])
     assert torch.equal(small.decoders[0].bias, model.decoders[0].bias)  # of the network's output
     rows = torch.cat([gate * 160 + torch.arange(80, 160) for gate in range(3)])
     assert torch.equal(small.gru.weight_hh[0], model.gru.weight_hh[0, rows, 80:])

@@ -39,7 +39,6 @@ def test_a_sound_denoiser_passes(files):
     assert seen.all_finite
     assert seen.silence_peak == 0
     assert 50 < seen.memory_start_mb < 5_000  # Python with ONNX Runtime and PyTorch
-    assert seen.silence_ratio == seen.silence_us / seen.speech_us
 
 
 def test_memory_that_grows_is_seen():

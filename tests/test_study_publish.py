@@ -2,10 +2,12 @@
 
 import json
 import re
+from functools import partial
 
 import nbformat
 import pandas as pd
 import pytest
+import test_study_readme
 import torch
 from safetensors import safe_open
 
@@ -13,7 +15,18 @@ from dnslib import MisuseError, Settings
 from dnslib.experiments import Laboratory
 from dnslib.paper import CONFIGURATIONS
 from dnslib.paths import PROJECT
-from dnslib.study.publish import LEFT_OUT, TARGET, card, cleaned, folders, publish, publish_weights, without_sound
+from dnslib.study import publish as publishing
+from dnslib.study.publish import (
+    LEFT_OUT,
+    NAMES,
+    TARGET,
+    card,
+    cleaned,
+    folders,
+    publish,
+    publish_weights,
+    without_sound,
+)
 
 FIGURE_1 = """configuration,speedup,speedup_ci_low,speedup_ci_high,dnsmos_ovrl,dnsmos_ovrl_ci_low,dnsmos_ovrl_ci_high,\
 dnsmos_sig,dnsmos_sig_ci_low,dnsmos_sig_ci_high,dnsmos_bak,dnsmos_bak_ci_low,dnsmos_bak_ci_high,delta_ovrl,\
@@ -144,24 +157,82 @@ def test_weights_are_those_of_the_run_in_half_precision(tmp_path, monkeypatch):
             assert torch.equal(file.get_tensor(name), value.half())
 
 
-def test_the_card_pairs_by_clip(tmp_path, monkeypatch):
-    """Two clips, gains 0.5 and 0.7 over noisy, the small network 0.08 and 0.12 below the large one."""
-    laboratory = Laboratory(Settings(outputs=str(tmp_path / "outputs")))
-    monkeypatch.setattr(laboratory, "network", lambda name, seed=None: laboratory.untrained(name))
-    scores = {"CRUSE32": (2.5, 3.0), "P.500": (2.42, 2.88), "noisy": (2.0, 2.3)}
+@pytest.fixture
+def graded(monkeypatch):
+    """Random weights whose scores go by name: on two clips CRUSE32 gains 0.5 and 0.7, others 0.42 and 0.58."""
+    names = {widths: name for name, widths in CONFIGURATIONS.items()}
+    scores = {"CRUSE32": (2.5, 3.0), "noisy": (2.0, 2.3)}
 
     def table(name):
-        columns = dict.fromkeys(("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl", "si_sdr_db"), scores[name])
+        columns = dict.fromkeys(
+            ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl", "si_sdr_db"), scores.get(name, (2.42, 2.88))
+        )
         return pd.DataFrame({"clip": ["000", "001"]} | columns)
 
-    names = {CONFIGURATIONS[name]: name for name in ("CRUSE32", "P.500")}
-    monkeypatch.setattr(laboratory, "scores", lambda run, recordings: table(names[run.widths]))
-    monkeypatch.setattr(laboratory, "noisy_scores", lambda recordings=False: table("noisy"))
-    text = card(laboratory, ["CRUSE32", "P.500"])
-    large, small = (next(row for row in text.splitlines() if name in row.split("|")[1]) for name in names.values())
+    monkeypatch.setattr(Laboratory, "network", lambda self, name, seed=None: self.untrained(name))
+    monkeypatch.setattr(Laboratory, "scores", lambda self, run, recordings=False: table(names[run.widths]))
+    monkeypatch.setattr(Laboratory, "noisy_scores", lambda self, recordings=False: table("noisy"))
+
+
+def test_the_card_pairs_by_clip(graded, tmp_path):
+    """The small network scores 0.08 and 0.12 below the large one."""
+    names = ["CRUSE32", "P.500"]
+    text = card(Laboratory(Settings(outputs=str(tmp_path / "outputs"))), names)
+    large, small = (next(row for row in text.splitlines() if name in row.split("|")[1]) for name in names)
     assert "| 2.75 | 2.75 | 2.75 | +0.60 [" in large
     assert large.endswith("| – |")
     assert "| 2.65 | 2.65 | 2.65 | +0.50 [" in small
     assert "| −0.10 [−0.12, −0.08] |" in small
     assert "2 test clips" in text
     assert "they score 2.15" in text
+
+
+def test_the_command_publishes_everything_or_nothing(graded, outputs, tmp_path, monkeypatch, capsys):
+    """Notebooks, weights of every name, card and README in one call; with one network untrained all stays."""
+    target, weights, readme = tmp_path / "published", tmp_path / "weights", tmp_path / "README.md"
+    monkeypatch.setattr(publishing, "PROJECT", tmp_path)
+    monkeypatch.setattr(publishing, "TARGET", target)
+    monkeypatch.setattr(publishing, "WEIGHTS", weights)
+    monkeypatch.setattr(publishing, "publish", partial(publish, target=target))
+    monkeypatch.setattr(publishing, "publish_weights", partial(publish_weights, folder=weights))
+    monkeypatch.setattr(publishing.readme, "update", partial(publishing.readme.update, readme=readme))
+
+    for file in (target / "05_0.ipynb", weights / "README.md", readme):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("before\n<!-- results:start -->\nearlier\n<!-- results:end -->\nafter\n")
+    results, settings = outputs / "results", Settings(outputs=str(outputs))
+    (results / "table_2.csv").write_text(test_study_readme.TABLE_2)
+    (results / "table_5.csv").write_text(test_study_readme.TABLE_5)
+    (results / "claims.csv").write_text("id,verdict\nC1,reproduced\n")
+    about = {"profile": "full", "cpu": "A Processor", "settings": settings.model_dump()}
+    (results / "provenance.json").write_text(json.dumps(about))
+
+    def shown() -> dict[str, bytes]:
+        places = (*target.rglob("*"), *weights.iterdir(), readme)
+        return {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in places if path.is_file()}
+
+    laboratory, before = Laboratory(settings), shown()
+    for name in NAMES[:-1]:
+        laboratory.train(laboratory.untrained(name))
+    with pytest.raises(MisuseError, match=re.escape(f"{NAMES[-1]} is not trained")):
+        publishing.main([str(outputs)])
+    assert shown() == before
+
+    laboratory.train(laboratory.untrained(NAMES[-1]))
+    publishing.main([str(outputs)])
+    after = shown()
+    files = {f"weights/{name}.safetensors" for name in NAMES} | {
+        "published/results/claims.csv",
+        "published/figure_1.png",
+    }
+    assert files <= set(after)
+    assert LEFT_OUT in after["published/05_0.ipynb"].decode()
+    for name, line in (
+        ("weights/README.md", "| CRUSE32 | 8 581 153 | 2.75 |"),
+        ("README.md", "| P.500 | 32 32 | 2 356"),
+    ):
+        text = after[name].decode()
+        assert line in text
+        assert "earlier" not in text
+        assert (text[:7], text[-6:]) == ("before\n", "after\n")
+    assert f"{len(after) - 2} files" in capsys.readouterr().out  # all but the two that hold a block of results

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 import nbformat
@@ -14,6 +16,8 @@ import pytest
 from nbformat.sign import NotebookNotary
 
 from dnslib.__main__ import main
+from dnslib.machine import cpu_model, usable_cores
+from dnslib.study import provenance
 from dnslib.study.provenance import shared_settings
 from dnslib.study.runner import judge, locked
 
@@ -116,6 +120,32 @@ def test_what_ran_before_a_failure_has_its_provenance(tmp_path, make_notebook):
     facts = json.loads((tmp_path / "out" / "results" / "provenance.json").read_text())
     assert facts["notebooks"]["01_runs"]["seconds"] > 0
     assert facts["notebooks"]["02_fails"] is None
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
+def test_the_provenance_names_commit_packages_and_machine(tmp_path, monkeypatch):
+    """The commit of the checkout, wherever it is asked from, and whether a file differs from it."""
+
+    def git(*arguments: str) -> str:
+        own = (option for one in ("user.name=a", "user.email=a@b", "commit.gpgsign=false") for option in ("-c", one))
+        command = ["git", *own, *arguments]
+        return subprocess.run(command, cwd=tmp_path / "checkout", capture_output=True, text=True, check=True).stdout
+
+    def facts() -> dict:
+        return provenance.collect([], {"05_0": {"seed": 7, "seed_count": 2}}, tmp_path, "full")
+
+    (tmp_path / "checkout").mkdir()
+    monkeypatch.setattr(provenance, "PROJECT", tmp_path / "checkout")
+    git("init", "--quiet")
+    git("commit", "--quiet", "--allow-empty", "--message", "first")
+    clean = facts()
+    assert (clean["commit"], clean["dirty"]) == (git("rev-parse", "HEAD").strip(), False)
+    (tmp_path / "checkout" / "new.py").touch()
+    assert facts() == clean | {"dirty": True}
+    assert clean["packages"]["torch"] == metadata.version("torch")
+    assert clean["python"] == sys.version.split()[0]
+    assert (clean["cpu"], clean["threads"]) == (cpu_model(), usable_cores())
+    assert (clean["profile"], clean["seeds"], clean["settings"]["seed"]) == ("full", [7, 8], 7)
 
 
 def test_a_rerun_of_one_notebook_does_not_hide_with_what_the_others_ran():

@@ -110,6 +110,24 @@ def test_the_first_step_of_adamw_by_hand(tmp_path):
     assert moves.abs().quantile(0.99) < 0.02
 
 
+def test_a_gradient_is_clipped_to_length_1_and_noted_as_it_was(tmp_path, monkeypatch):
+    """AdamW keeps a tenth of the first gradient as its mean; here the gradient is almost 2 long."""
+    checkpoints_every(1, monkeypatch)
+    model, start = network(), network()
+    with torch.no_grad():
+        for steep in (model, start):
+            steep.decoders[0].weight *= 30
+    history = train(model, Tones(), Recipe(1), tmp_path)
+    noisy, target = Tones().batch(0)
+    compressed_spectral_loss(apply_gain(start, noisy), target).backward()
+    norm = math.sqrt(sum(float(parameter.grad.square().sum()) for parameter in start.parameters()))
+    assert norm > 1.5
+    assert history[0]["gradient_norm"] == pytest.approx(norm, rel=0.1)  # the training may round to bfloat16
+    state = torch.load(tmp_path / CHECKPOINT, weights_only=True)["optimiser"]["state"]
+    used = math.sqrt(sum(float((kept["exp_avg"] / 0.1).square().sum()) for kept in state.values()))
+    assert used == pytest.approx(1, rel=1e-3)
+
+
 def test_validation_is_the_mean_loss_of_two_batches():
     """A gain of one leaves the noise as it is."""
     model = network()
