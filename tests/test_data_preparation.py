@@ -97,11 +97,15 @@ def test_batches_depend_on_seed_and_step_only(embedded):
     assert not first[0].equal(Mixtures(embedded.train, 3, 4, 1.0, speed_change=0.1).batch(0)[0])
 
 
+def tone(hertz: int) -> Corpus:
+    """One recording of four seconds."""
+    wave = np.round(8000 * np.sin(2 * np.pi * hertz * np.arange(4 * RATE) / RATE)).astype(np.int16)
+    return Corpus(wave, np.array([0]), np.array([wave.size]), np.array(["a"]), np.array(["a/1"]))
+
+
 def test_a_crop_at_another_speed_has_its_pitch_moved_within_the_bound():
     """500 Hz between 500 / 1.4 and 500 * 1.4, on both sides and up to near the bounds; never a sample short."""
-    tone = np.round(16000 * np.sin(2 * np.pi * 500 * np.arange(3 * RATE) / RATE)).astype(np.int16)
-    corpus = Corpus(tone, np.array([0]), np.array([tone.size]), np.array(["a"]), np.array(["a/1"]))
-    rng, pitches = np.random.default_rng(0), []
+    corpus, rng, pitches = tone(500), np.random.default_rng(0), []
     for _ in range(60):
         crop = mixtures.at_other_speed(corpus, rng, RATE, 1.4)
         assert crop.shape == (RATE,)
@@ -111,19 +115,23 @@ def test_a_crop_at_another_speed_has_its_pitch_moved_within_the_bound():
     assert 450 < np.median(pitches) < 550
 
 
+def test_a_crop_at_another_speed_keeps_its_high_frequencies():
+    """6.4 kHz, moved to 7.04 kHz at most: a voice must not lose its sibilants."""
+    corpus, rng = tone(6400), np.random.default_rng(0)
+    for _ in range(20):
+        crop = mixtures.at_other_speed(corpus, rng, RATE, 1.1)
+        assert crop[RATE // 4 : -RATE // 4].std() == pytest.approx(8000 / 32768 / np.sqrt(2), rel=0.01)
+
+
 SPEECH_HZ, NOISE_HZ = 500, 3000
 
 
 def tones(late_echo: float) -> Split:
     """Speech and noise that can be told apart, and one room whose echo, 100 ms late, is in no target."""
 
-    def corpus(hertz):
-        tone = np.round(8000 * np.sin(2 * np.pi * hertz * np.arange(4 * RATE) / RATE)).astype(np.int16)
-        return Corpus(tone, np.array([0]), np.array([tone.size]), np.array(["a"]), np.array(["a/1"]))
-
     room = np.zeros((1, LEAD + RATE // 10 + 1), np.float32)
     room[0, [LEAD, -1]] = 1, late_echo
-    return Split(corpus(SPEECH_HZ), corpus(NOISE_HZ), room)
+    return Split(tone(SPEECH_HZ), tone(NOISE_HZ), room)
 
 
 def decibels(ratio):

@@ -6,13 +6,12 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from dnslib import paper, regrouping
+from dnslib import paper
 from dnslib.errors import MisuseError
-from dnslib.experiments.files import source_digest
 
 _CODE = (  # what the data hold is in their own digest
-    "gru.py", "model.py", "stft.py", "loss.py", "training.py", "pruning.py", "data/mixing.py", "data/mixtures.py",
-    "data/corpora.py",
+    "gru.py", "model.py", "stft.py", "loss.py", "training.py", "pruning.py", "regrouping.py", "data/mixing.py",
+    "data/mixtures.py", "data/corpora.py", "data/rooms.py", "experiments/training.py",
 )  # fmt: skip
 
 
@@ -37,8 +36,6 @@ class Run:
     def key(self) -> str:
         """Twelve hexadecimal digits of the record and the code that trains it."""
         text = json.dumps(asdict(self), sort_keys=True) + code_digest()
-        if self.start and self.groups != self.start.groups:
-            text += source_digest(regrouping)  # decides the weights of such runs only
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
