@@ -5,12 +5,15 @@ Exit status: 0 done, 1 a notebook or a recording failed, 2 misuse (one line says
 
 import argparse
 import errno
+import os
+import signal
 import sys
 from pathlib import Path
 
 from dnslib import cluster
 from dnslib.errors import MisuseError
-from dnslib.paths import PROJECT
+from dnslib.paper import CONFIGURATIONS
+from dnslib.paths import PROJECT, expand
 from dnslib.progress import duration
 from dnslib.study import parameters, provenance
 from dnslib.study import state as states
@@ -28,6 +31,9 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status. Errors that a person can mend are one line on the error stream."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a stream that is not UTF-8 gets \\xfc for ü, not an exception
+            stream.reconfigure(errors="backslashreplace")
     try:
         options = parser().parse_args(arguments)
         return options.command(options) or 0
@@ -37,8 +43,18 @@ def main(arguments: list[str] | None = None) -> int:
         return complain(f"the study failed: {error}", 1)
     except KeyboardInterrupt:
         return complain("interrupted; what is finished is kept, the same command goes on from there", 130)
+    except BrokenPipeError:  # who reads our output has seen enough, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
         return complain(explain(error), 1)
+
+
+def a_path(text: str) -> Path:
+    """A path of the command line. An empty text, most likely an unset variable, must not mean the working folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("a path is needed, not an empty text")
+    return expand(text)
 
 
 def complain(text: object, status: int) -> int:
@@ -74,8 +90,8 @@ def parser() -> Parser:
     report.set_defaults(command=report_command, notebooks=[])
     for command in (run_, list_, report):
         command.add_argument("--profile", choices=("quick", "full"), default="quick", help="size of the study")
-        command.add_argument("--outputs", type=Path, metavar="DIR", help="folder of the results: outputs/PROFILE")
-        command.add_argument("--notebooks-dir", dest="folder", type=Path, default=PROJECT / "notebooks",
+        command.add_argument("--outputs", type=a_path, metavar="DIR", help="folder of the results: outputs/PROFILE")
+        command.add_argument("--notebooks-dir", dest="folder", type=a_path, default=PROJECT / "notebooks",
                              help=argparse.SUPPRESS)  # fmt: skip
     add_enhance(commands)
     add_benchmark(commands)
@@ -85,8 +101,8 @@ def parser() -> Parser:
 def add_enhance(commands) -> None:
     enhance = commands.add_parser("enhance", help="denoise recordings: a file or a folder of wav, flac, ogg, mp3")
     enhance.set_defaults(command=enhance_command)
-    enhance.add_argument("noisy", type=Path, metavar="NOISY", help="file or folder; never written to")
-    enhance.add_argument("out", type=Path, nargs="?", metavar="OUT",
+    enhance.add_argument("noisy", type=a_path, metavar="NOISY", help="file or folder; never written to")
+    enhance.add_argument("out", type=a_path, nargs="?", metavar="OUT",
                          help="file or folder: NAME.enhanced.wav or NAME.enhanced/ next to the input")  # fmt: skip
     enhance.add_argument("--model", default="P.500", metavar="MODEL",
                          help="a configuration, a streaming .onnx or a .safetensors file; P.500")  # fmt: skip
@@ -98,10 +114,12 @@ def add_enhance(commands) -> None:
 def add_benchmark(commands) -> None:
     benchmark = commands.add_parser("benchmark", help="latency of streaming ONNX files, of this project or others")
     benchmark.set_defaults(command=benchmark_command)
-    benchmark.add_argument("models", type=Path, nargs="+", metavar="MODEL.onnx", help="the first one is the reference")
+    benchmark.add_argument(
+        "models", type=a_path, nargs="+", metavar="MODEL.onnx", help="the first one is the reference"
+    )
     benchmark.add_argument("--rounds", type=int, default=30, metavar="N", help="rounds, at least 2: 30")
     benchmark.add_argument("--frames", type=int, default=100, metavar="N", help="frames in a round: 100")
-    benchmark.add_argument("--csv", type=Path, metavar="FILE", help="write the table there too")
+    benchmark.add_argument("--csv", type=a_path, metavar="FILE", help="write the table there too")
 
 
 def run_command(options: argparse.Namespace) -> None:
@@ -135,7 +153,7 @@ def finished(notebooks, outputs: Path) -> list[str]:
 def absolute(scheduler: str) -> str:
     """A file is looked for where the command was given, as --data and --outputs are."""
     is_file = scheduler.endswith((".yaml", ".yml"))
-    return str(Path(scheduler).expanduser().absolute()) if is_file else scheduler
+    return str(expand(scheduler).absolute()) if is_file else scheduler
 
 
 def list_command(options: argparse.Namespace) -> None:
@@ -170,11 +188,11 @@ def enhance_command(options: argparse.Namespace) -> int:
     """Denoise; one line for each recording that could not be done, and one about all."""
     from dnslib.enhancing import enhance_recordings  # PyTorch and ONNX Runtime take seconds to import
 
-    model = Path(options.model).expanduser()
-    is_file = model.suffix in (".onnx", ".safetensors") or model.exists()
+    model = expand(options.model)
+    is_file = options.model not in CONFIGURATIONS and (model.suffix in (".onnx", ".safetensors") or model.exists())
     summary = enhance_recordings(
-        options.noisy.expanduser(),
-        options.out.expanduser() if options.out else None,
+        options.noisy,
+        options.out,
         model.absolute() if is_file else options.model,
         options.overwrite,
         tell=lambda line: complain(line, 1),
@@ -189,13 +207,11 @@ def benchmark_command(options: argparse.Namespace) -> None:
     from dnslib import benchmark, profiling
     from dnslib.paths import write_atomically
 
-    target = options.csv.expanduser().absolute() if options.csv else None
+    target = options.csv.absolute() if options.csv else None
     if target and (target.is_dir() or not target.parent.is_dir()):
         raise MisuseError(f"{target} cannot be written: name a file in a folder that is there")
     machine = profiling.machine()  # the load before, not the measurement's own
-    table = benchmark.benchmark(
-        [path.expanduser().absolute() for path in options.models], options.rounds, options.frames
-    )
+    table = benchmark.benchmark([path.absolute() for path in options.models], options.rounds, options.frames)
     print(benchmark.as_text(table, machine))
     if target:
         with write_atomically(target) as path:

@@ -20,6 +20,7 @@ import soxr
 from dnslib.data.folders import Unusable, files
 from dnslib.denoiser import Denoiser
 from dnslib.errors import MisuseError
+from dnslib.model import LOUDEST
 from dnslib.networks import find_model
 from dnslib.paths import write_atomically
 from dnslib.progress import duration, track
@@ -27,7 +28,6 @@ from dnslib.stft import SAMPLE_RATE
 
 WRITABLE = {".wav": "WAV", ".flac": "FLAC"}
 WAV_BYTES = 4e9  # a wav file cannot say that it is longer; RF64 is the same with a longer field
-LOUDEST = 1e10  # full scale is 1; beyond this, a file's samples are no sound
 SAMPLE_BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4}
 
 

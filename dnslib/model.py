@@ -20,6 +20,7 @@ from dnslib.errors import MisuseError
 from dnslib.gru import ParallelGru
 from dnslib.stft import BINS, istft, log_power, stft
 
+LOUDEST = 1e10  # full scale is 1; samples beyond this are no sound
 LEAKY_SLOPE = 0.2  # the paper does not state it; 0.2 is usual in convolutional U-Nets for speech
 FIRST_GAIN_SPREAD = 0.2  # of the last layer's He initialisation
 KERNEL = (2, 3)  # (time, frequency)
@@ -47,7 +48,7 @@ class Cruse(nn.Module):
         widths = tuple(int(width) for width in widths)
         if not widths or min(widths) < 1:
             raise ValueError(f"widths must be positive channel counts, one per level, not {widths}")
-        if widths[-1] % groups:
+        if groups < 1 or widths[-1] % groups:
             raise ValueError(f"the last width, {widths[-1]}, cannot be split into {groups} equal groups of channels")
         sizes = frequency_sizes(len(widths))
         if sizes[-1] < 1:
@@ -142,6 +143,8 @@ def load_weights(model: Cruse, path: str | os.PathLike) -> Cruse:
     except (SafetensorError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise MisuseError(f"{path} is not a whole safetensors file (a pickle? truncated?): {reason}.") from None
+    if not all(tensor.is_floating_point() and tensor.isfinite().all() for tensor in weights.values()):
+        raise MisuseError(f"{path} holds weights that are NaN, infinite or whole numbers.")
     try:
         model.load_state_dict(weights)
     except RuntimeError:
@@ -159,7 +162,7 @@ def apply_gain(model: nn.Module, noisy: torch.Tensor) -> torch.Tensor:
 def enhance(model: Cruse, noisy: np.ndarray) -> np.ndarray:
     """Denoise a whole 16 kHz waveform ``(samples,)``; the result is float32, as long and aligned.
 
-    Raises MisuseError (a ValueError) for an array that is not one non-empty, finite channel.
+    Raises MisuseError (a ValueError) for an array that is not one non-empty, finite channel of floating-point samples.
     """
     return enhance_many(model, [noisy])[0]
 
@@ -168,10 +171,11 @@ def enhance(model: Cruse, noisy: np.ndarray) -> np.ndarray:
 def enhance_many(model: Cruse, noisy: Sequence[np.ndarray]) -> list[np.ndarray]:
     """`enhance` of several waveforms; neighbours of equal length share a batch, which is ten times faster."""
     device = next(model.parameters()).device
+    waveforms = [_checked(one) for one in noisy]
     was_training = model.training
     model.eval()
     enhanced: list[np.ndarray] = []
-    for _, equally_long in groupby(map(_checked, noisy), key=len):
+    for _, equally_long in groupby(waveforms, key=len):
         for batch in torch.from_numpy(np.stack(list(equally_long))).split(BATCH_CLIPS):
             enhanced += list(apply_gain(model, batch.to(device)).cpu().numpy())
     model.train(was_training)
@@ -182,6 +186,8 @@ def _checked(noisy: np.ndarray) -> np.ndarray:
     noisy = np.asarray(noisy)
     if noisy.ndim != 1 or noisy.size == 0:
         raise MisuseError(f"Enhancing takes one channel of samples, not an array of shape {noisy.shape}.")
-    if not np.isfinite(noisy).all():
-        raise MisuseError("The waveform holds NaN or infinite samples.")
+    if not np.issubdtype(noisy.dtype, np.floating):
+        raise MisuseError(f"Enhancing takes floating-point samples, full scale 1, not {noisy.dtype}.")
+    if not np.abs(noisy).max() <= LOUDEST:  # NaN is not under it either
+        raise MisuseError(f"The waveform holds NaN or infinite samples, or some beyond {LOUDEST:g}; full scale is 1.")
     return np.ascontiguousarray(noisy, dtype=np.float32)

@@ -12,7 +12,15 @@ PROJECT = Path(__file__).resolve().parents[1]  # the checkout: dnslib, notebooks
 
 def resolve(path: str | os.PathLike) -> Path:
     """Absolute path of ``path``: as it is when absolute, against the project (never the working folder) otherwise."""
-    return Path(os.path.normpath(PROJECT / Path(path).expanduser()))
+    return Path(os.path.normpath(PROJECT / expand(path)))
+
+
+def expand(path: str | os.PathLike) -> Path:
+    """The path with ``~`` replaced by a home folder; as it is where there is none of that name."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 @contextmanager

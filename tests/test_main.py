@@ -1,6 +1,7 @@
 """The command line: every misuse is one line, a status, no traceback, and starts no kernel."""
 
 import errno
+import os
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ from filelock import FileLock
 
 from dnslib import __main__ as command_line
 from dnslib.__main__ import main
+from dnslib.errors import MisuseError
 from dnslib.paths import PROJECT
 from dnslib.study import state as states
 from dnslib.study.runner import StudyError
@@ -143,3 +145,45 @@ def test_a_cluster_file_is_looked_for_where_the_command_is_given(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     assert command_line.absolute("mine.yaml") == str(tmp_path / "mine.yaml")
     assert command_line.absolute("local:2") == "local:2"
+
+
+@pytest.mark.parametrize("arguments", [["enhance", ""], ["run", "--outputs", ""], ["benchmark", ""]])
+def test_an_empty_path_is_not_the_working_folder(arguments, capsys):
+    assert main(arguments) == 2
+    assert "a path is needed, not an empty text" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["enhance", "~nobody-of-that-name/x.wav"], ["benchmark", "~nobody-of-that-name/x"]]
+)
+def test_a_home_folder_of_nobody_is_a_name_like_any_other(arguments, capsys):
+    assert main(arguments) == 2
+    assert "~nobody-of-that-name" in capsys.readouterr().err
+
+
+def test_a_closed_pipe_ends_in_silence_and_other_encodings_in_escapes():
+    """``list`` writes §, which ASCII does not have, and ``head`` closes its pipe early."""
+    script = f"{sys.executable} -m dnslib list | head -c 1 > /dev/null; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=PROJECT)
+    assert done.stderr == ""
+    assert done.stdout.strip() in ("0", "141")  # 0 where everything was written before
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-m", "dnslib", "list"], capture_output=True, cwd=PROJECT, env=environment)
+    assert done.returncode == 0
+    assert b"\\xa7" in done.stdout
+
+
+def test_the_name_of_a_configuration_is_no_file_of_that_name(tmp_path, monkeypatch):
+    (tmp_path / "P.750").mkdir()
+    monkeypatch.chdir(tmp_path)
+    asked = []
+
+    def noted(noisy, out, model, *_, **__):
+        asked.append(model)
+        raise MisuseError("seen")
+
+    monkeypatch.setattr("dnslib.enhancing.enhance_recordings", noted)
+    (tmp_path / "net.onnx").touch()
+    for model in ("P.750", "net.onnx"):
+        assert main(["enhance", "a.wav", "--model", model]) == 2
+    assert asked == ["P.750", tmp_path / "net.onnx"]

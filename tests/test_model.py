@@ -249,6 +249,8 @@ def test_doubles_strided_views_and_silence_are_taken(noisy):
         (np.zeros((2, 100)), "(2, 100)"),
         (np.zeros(0), "(0,)"),
         (np.array([0.0, np.nan]), "NaN"),
+        (np.full(400, 1e19), "beyond 1e"),  # its power has no float32
+        (np.full(400, 1000, np.int16), "floating-point samples, full scale 1, not int16"),
         (np.array([0.0, np.inf]), "infinite"),
     ],
 )
@@ -266,6 +268,11 @@ def test_widths_that_give_no_network_are_refused(widths, words):
         Cruse(widths)
 
 
+def test_no_group_of_grus_is_refused():
+    with pytest.raises(ValueError, match="0 equal groups"):
+        Cruse((4, 8), groups=0)
+
+
 # weights
 
 
@@ -276,6 +283,11 @@ def test_weights_of_another_size_a_pickle_a_torso_and_nothing_get_one_line(tmp_p
     (tmp_path / "torso").write_bytes(whole.read_bytes()[:-100])
     cases = {whole: "do not fit", tmp_path / "pickle.pt": "not a whole safetensors", tmp_path / "torso": "not a whole"}
     cases[tmp_path / "nothing"] = "There is no file"
+    for name, value in (("nan", float("nan")), ("whole", 1)):
+        spoilt = {key: torch.full_like(one, value, dtype=None if name == "nan" else torch.int32)
+                  for key, one in model.state_dict().items()}  # fmt: skip
+        save_file(spoilt, tmp_path / f"{name}.numbers")
+        cases[tmp_path / f"{name}.numbers"] = "NaN, infinite or whole numbers"
     for path, words in cases.items():
         with pytest.raises(MisuseError, match=words) as caught:
             load_weights(Cruse((4, 4, 4, 4)), path)
@@ -290,3 +302,11 @@ def test_clips_enhanced_together_are_as_clips_enhanced_alone(noisy):
     for clip, enhanced in zip(clips, together, strict=True):
         np.testing.assert_allclose(enhanced, enhance(model, clip), atol=1e-6)
     assert enhance_many(model, []) == []
+
+
+def test_a_network_in_training_stays_so_also_where_a_waveform_is_refused(noisy):
+    model = network().train()
+    enhance(model, noisy)
+    with pytest.raises(MisuseError):
+        enhance(model, noisy[:0])
+    assert model.training

@@ -146,6 +146,9 @@ def test_the_provenance_names_commit_packages_and_machine(tmp_path, monkeypatch)
     assert clean["python"] == sys.version.split()[0]
     assert (clean["cpu"], clean["threads"]) == (cpu_model(), usable_cores())
     assert (clean["profile"], clean["seeds"], clean["settings"]["seed"]) == ("full", [7, 8], 7)
+    (tmp_path / "checkout" / "unpacked").mkdir()
+    monkeypatch.setattr(provenance, "PROJECT", tmp_path / "checkout" / "unpacked")
+    assert facts()["commit"] == ""  # not that of the repository around it
 
 
 def test_a_rerun_of_one_notebook_does_not_hide_with_what_the_others_ran():

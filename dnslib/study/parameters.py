@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from dnslib.errors import MisuseError
 from dnslib.paper import CONFIGURATIONS
-from dnslib.paths import PROJECT
+from dnslib.paths import PROJECT, expand
 from dnslib.settings import Settings, explain, unknown
 from dnslib.study.notebooks import Notebook, Parameter
 
@@ -109,7 +109,7 @@ def profile_values(profile: str, folder: Path) -> dict:
 
 def outputs_folder(profile: str, outputs: Path | None) -> Path:
     """Where a run writes: ``outputs`` against the caller's folder, otherwise ``outputs/<profile>`` of the project."""
-    return Path(outputs).expanduser().absolute() if outputs else PROJECT / "outputs" / profile
+    return expand(outputs).absolute() if outputs else PROJECT / "outputs" / profile
 
 
 def relative(path: Path) -> str:
@@ -119,7 +119,7 @@ def relative(path: Path) -> str:
 
 def recordings_folder(text: str) -> str:
     """Absolute path of the folder of noisy recordings, for the caller; MisuseError when it is not there."""
-    folder = Path(text).expanduser().absolute()
+    folder = expand(text).absolute()
     if text and not folder.is_dir():
         raise MisuseError(f"the folder of recordings {folder} does not exist")
     return str(folder) if text else ""
@@ -131,6 +131,6 @@ def data_folder(data: str) -> str:
         return ""
     from dnslib.data import layouts  # imports PyTorch
 
-    folder = Path(data).expanduser().resolve()
+    folder = expand(data).resolve()
     layouts.recognise(folder)
     return str(folder)

@@ -86,7 +86,9 @@ def package_versions() -> dict[str, str]:
 
 
 def git(*arguments: str) -> str:
-    """Output of git in the project; empty when there is no git or no repository."""
+    """Output of git in the project; empty when there is no git, or the project is no repository of its own."""
+    if not (PROJECT / ".git").exists():  # unpacked below another repository, git would speak of that one
+        return ""
     try:
         return subprocess.run(
             ["git", *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=20, check=True
