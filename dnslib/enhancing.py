@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, count
 from math import ceil
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from dnslib.data.folders import Unusable, files
+from dnslib.data.folders import UNREADABLE, Unusable, files
 from dnslib.denoiser import Denoiser
 from dnslib.errors import MisuseError
 from dnslib.model import LOUDEST
@@ -121,8 +122,9 @@ def plan_folder(noisy: Path, out: Path) -> dict[Path, Path]:
         target = out / path.relative_to(noisy)
         if path.suffix.lower() not in WRITABLE:
             target = target.with_suffix(".wav")
-            if target in jobs.values():  # a.wav and a.mp3
-                target = target.with_name(f"{path.name}.wav")
+            names = chain([f"{path.name}.wav"], (f"{path.name} ({number}).wav" for number in count(2)))
+            while target in jobs.values():  # a.wav and a.mp3, even a.mp3.wav
+                target = target.with_name(next(names))
         jobs[path] = target
     return dict(sorted(jobs.items()))
 
@@ -145,7 +147,7 @@ def _seconds(jobs: dict[Path, Path]) -> int:
     for path in jobs:
         try:
             total += ceil(soundfile.info(path).duration)
-        except (soundfile.SoundFileError, OSError, TypeError):  # TypeError: a .raw file tells no sample rate
+        except (soundfile.SoundFileError, OSError, *UNREADABLE):
             continue  # will be told when it is its turn
     return total
 
@@ -244,7 +246,7 @@ def open_recording(path: Path) -> soundfile.SoundFile:
         raise Unusable("is empty")
     try:
         return soundfile.SoundFile(path)
-    except (soundfile.SoundFileError, OSError, TypeError):  # TypeError: headerless formats, which need to be told all
+    except (soundfile.SoundFileError, OSError, *UNREADABLE):
         raise Unusable("cannot be decoded as audio") from None
 
 

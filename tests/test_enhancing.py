@@ -1,5 +1,7 @@
 """Recordings: aligned at any rate, each channel for itself, nothing overwritten, one line for what is unusable."""
 
+import os
+
 import numpy as np
 import pytest
 import soundfile
@@ -154,6 +156,24 @@ def lengths(folder) -> dict[str, int]:
     return {
         p.relative_to(folder).as_posix(): soundfile.info(p).frames for p in folder.rglob("*.*") if p.suffix != ".txt"
     }
+
+
+def test_no_two_recordings_share_an_output(tmp_path):
+    for name in ("a.wav", "a.mp3", "a.ogg", "a.mp3.wav", "a.mp3 (2).wav"):
+        (tmp_path / name).touch()
+    targets = {one.name: target.name for one, target in plan_folder(tmp_path, tmp_path / "out").items()}
+    assert len(set(targets.values())) == 5
+    assert targets | {"a.wav": "a.wav", "a.mp3.wav": "a.mp3.wav", "a.ogg": "a.ogg.wav"} == targets
+    assert targets["a.mp3"] == "a.mp3 (3).wav"
+
+
+def test_a_name_that_is_not_utf_8_costs_one_line_and_the_others_are_done(net, folder, capsys):
+    (folder / "a.mp3").rename(folder / os.fsdecode(b"\xff.wav"))
+    assert main(["enhance", str(folder), "--model", str(net)]) == 1
+    captured = capsys.readouterr()
+    assert "2 of 3 recordings enhanced" in captured.out
+    assert "cannot be decoded" in captured.err
+    assert set(lengths(folder.parent / "in.enhanced")) == {"a.wav", "deep/b.flac"}
 
 
 def test_a_folder_keeps_its_shape(net, folder, capsys):

@@ -47,6 +47,14 @@ def page(tmp_path_factory) -> BeautifulSoup:
     return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
 
 
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00"])
+def test_a_damaged_table_of_claims_is_told_and_ends_nothing(tmp_path, content):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "claims.csv").write_bytes(content)
+    path = report.write([toy("03_method", tmp_path / "03_method.ipynb")], tmp_path, "quick")
+    assert "claims.csv is damaged" in path.read_text(encoding="utf-8")
+
+
 def test_nothing_is_fetched_from_anywhere(page):
     for tag in page.find_all(["script", "link", "img", "iframe", "audio", "video", "source", "object", "embed"]):
         for name in ("src", "href", "data", "srcset", "poster"):

@@ -17,6 +17,7 @@ import soxr
 from dnslib.stft import SAMPLE_RATE
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
+UNREADABLE = (TypeError, UnicodeError)  # a .raw file, which tells no sample rate; a file name that is not UTF-8
 _NOT_RECORDINGS = {".txt", ".md", ".csv", ".json", ".pdf", ".html", ".tsv", ".trn", ".xml", ""}
 
 
@@ -106,7 +107,7 @@ def read_as_is(path: Path | io.BytesIO) -> tuple[np.ndarray, int]:
     """Samples ``(samples, channels)`` and rate of a file; raises Unusable."""
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError):  # TypeError: a .raw file tells no sample rate
+    except (soundfile.SoundFileError, OSError, RuntimeError, *UNREADABLE):
         raise Unusable("cannot be decoded as audio") from None
     if samples.size == 0:
         raise Unusable("is empty")

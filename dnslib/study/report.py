@@ -154,8 +154,11 @@ def claims_table(path: Path) -> str:
     """The claims and their verdicts as the notebook on conclusions wrote them; nothing without that file."""
     if not path.is_file():
         return ""
-    with path.open(newline="", encoding="utf-8") as file:
-        head, *rows = csv.reader(file)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            head, *rows = csv.reader(file)
+    except ValueError:  # empty, or no text at all
+        return f"<p class='banner'>{path.name} is damaged: run 06_conclusions again.</p>"
     shown = [index for index, name in enumerate(head) if name not in ASIDE]
     head, rows = [head[index] for index in shown], [[row[index] for index in shown] for row in rows]
     verdict = next((index for index, name in enumerate(head) if "verdict" in name), None)
