@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status. Errors that a person can mend are one line on the error stream."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a stream that is not UTF-8 gets \\xfc for ü, not an exception
+        if hasattr(stream, "reconfigure"):  # a stream that is not UTF-8 gets \xfc for ü, not an exception
             stream.reconfigure(errors="backslashreplace")
     try:
         options = parser().parse_args(arguments)

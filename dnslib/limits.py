@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from dnslib.errors import MisuseError
 from dnslib.export import onnxruntime, session_options
 from dnslib.export.graph import IR_VERSION, OPSET
-from dnslib.machine import last_level_cache_mb
+from dnslib.machine import last_level_cache_mb, one_torch_thread
 from dnslib.profiling import macs_by_operator, weight_bytes
 from dnslib.progress import track
 
@@ -88,14 +88,10 @@ def measure(repeats: int = REPEATS, memory_mb: float | None = None, cache_mb: fl
         "int8_gmac_s": (_multiplier(size, np.int8), f"MatMulInteger of {size} x {size}, uint8 by int8"),
     }
     rates = {name: np.full(repeats, np.nan) for name in trials}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_torch_thread():
         for repeat in track(range(repeats), description="limits of the machine"):
             for name, (trial, _) in trials.items():
                 rates[name][repeat] = trial()
-    finally:
-        torch.set_num_threads(threads)
     rows = [
         (name, _unit(name), rate.max(), np.median(rate), rate.min(), repeats, trials[name][1])
         for name, rate in rates.items()

@@ -1,4 +1,4 @@
-"""What the machine is, as its system tells: processor, clock governor, caches, cores this process may use."""
+"""What the machine is, as its system tells: processor, clock governor, caches, cores this process may use; on one."""
 
 import os
 import platform
@@ -56,6 +56,19 @@ def gpu_utilisation() -> Iterator[list[float]]:
         for line in watch.communicate()[0].splitlines():
             with suppress(ValueError):  # "[N/A]"
                 percent.append(float(line))
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """PyTorch, with the MKL inside it, on one thread. NumPy's OpenBLAS reads OPENBLAS_NUM_THREADS when imported."""
+    import torch  # takes seconds, and commands ask for the processor without it
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _first_line(path: Path) -> str:

@@ -29,6 +29,7 @@ from torch.nn import functional
 from dnslib.data import Mixtures
 from dnslib.data.preparation import open_corpora
 from dnslib.loss import compressed_spectral_loss
+from dnslib.machine import one_torch_thread
 from dnslib.model import KERNEL, LEAKY_SLOPE, STRIDE, Cruse, apply_gain
 from dnslib.paths import PROJECT
 from dnslib.progress import track
@@ -198,15 +199,11 @@ def _confidence(values: pd.Series) -> tuple[float, float]:
 
 
 def _seconds_to_mix(batches: Batches, steps: int, clock: Callable[[], float]) -> float:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_torch_thread():
         started = clock()
         for step in range(steps):
             batches.batch(step)
         return (clock() - started) / steps
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _run(loop: str, model: Cruse, batches: Batches, recipe: Recipe) -> list[float]:

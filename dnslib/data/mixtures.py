@@ -15,6 +15,7 @@ from dnslib.data import folders, mixing
 from dnslib.data.corpora import Corpus
 from dnslib.data.preparation import Split
 from dnslib.errors import MisuseError
+from dnslib.machine import one_torch_thread
 from dnslib.stft import HOP, SAMPLE_RATE
 
 SNR_DB = (5.0, 10.0, -10.0, 35.0)  # mean, spread, lowest, highest; mean and spread: CRUSE paper, section 3
@@ -101,16 +102,12 @@ def test_clips(split: Split, count: int, seconds: float, seed: int) -> list[Clip
     speakers = order.permutation(list(split.speech.by_source))
     noises = in_turn(split.noise, order)
     start = order.random()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # more of them add up in another order: scores are kept by what is in the clips
-    try:
+    with one_torch_thread():  # more of them add up in another order: scores are kept by what is in the clips
         return [
             make_clip(split, index, str(speakers[index % len(speakers)]), noises[index % len(noises)],
                       (start + index * _GOLDEN) % 1, round(seconds * SAMPLE_RATE), seed)
             for index in range(count)
         ]  # fmt: skip
-    finally:
-        torch.set_num_threads(threads)
 
 
 test_clips.__test__ = False  # not a test, whatever its name says to pytest

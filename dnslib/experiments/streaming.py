@@ -18,10 +18,6 @@ FRAME_MS = 10.0
 PACED_FRAMES = 10  # frames in a paced round, each takes 10 ms
 COLD_FRAMES_SHARE = 10  # one frame in ten is timed with evicted caches too: filling them takes longer than a frame
 
-BOUNDS = {
-    f"{when}_ci_{end}": f"{when}_latency_ms_ci_{end}" for when in ("cold", "paced") for end in ("low", "high")
-}  # named for what they bound
-
 
 def enhance_streaming(path: Path, noisy: np.ndarray) -> np.ndarray:
     """`dnslib.enhance` with the gains of a streaming file: a waveform (samples,) frame by frame."""
@@ -42,7 +38,7 @@ def measured_once(
     path = outputs / "latency" / f"{key}.csv"
     if not path.exists():
         write_csv(path, measure_everywhere(files, protocol, paced_rounds))
-    return pd.read_csv(path).rename(columns=BOUNDS)
+    return pd.read_csv(path)
 
 
 def measure_everywhere(files: Mapping[str, Path], protocol: Mapping[str, int], paced_rounds: int = 0) -> pd.DataFrame:
@@ -61,6 +57,7 @@ def measure_everywhere(files: Mapping[str, Path], protocol: Mapping[str, int], p
 
 
 def join_prefixed(table: pd.DataFrame, other: pd.DataFrame, prefix: str) -> pd.DataFrame:
-    """The columns of another measurement of the same models beside those of a table."""
-    other = other.drop(columns=["rounds"]).rename(columns=lambda name: name if name == "model" else f"{prefix}{name}")
+    """The columns of another measurement of the same models beside those of a table, bounds named for their column."""
+    bounds = {f"ci_{end}": f"latency_ms_ci_{end}" for end in ("low", "high")}
+    other = other.drop(columns=["rounds"]).rename(columns=bounds).set_index("model").add_prefix(prefix)
     return table.merge(other, on="model", validate="1:1")

@@ -1,16 +1,15 @@
 """The race: every kernel on the same matrices and frames, checked against the exact product, then timed in turn."""
 
 from collections.abc import Iterable, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter, process_time
 
 import numpy as np
-import torch
 
 from dnslib.errors import MisuseError
 from dnslib.export import flushed_denormals
+from dnslib.machine import one_torch_thread
 from dnslib.profiling import time_rounds
 from dnslib.sparse_products.kernel import Kernel, Opener, Product
 from dnslib.sparse_products.patterns import Matrices
@@ -105,17 +104,6 @@ def race(
     with one_torch_thread(), flushed_denormals():
         named = {case.name: opener for case, opener in openers.items()}
         return time_rounds(named, frames, rounds, frames_per_round, warmup_frames, before=other.sum)
-
-
-@contextmanager
-def one_torch_thread():
-    """PyTorch, with the MKL inside it, on one thread. NumPy's OpenBLAS reads OPENBLAS_NUM_THREADS when imported."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def busy_cores(openers: Mapping[Case, Opener], frames: int = 50) -> dict[str, float]:

@@ -43,12 +43,12 @@ def publish(outputs: Path, target: Path = TARGET) -> list[Path]:
     hidden = folders(settings)
     for earlier in (*target.glob("*.ipynb"), target / "results", target / "figure_1.png"):  # other folders stay
         remove(earlier)
+    visible = sorted(outputs.glob("[!.]*.ipynb"))  # hidden: one that a killed run left half done
+    notebooks = [path for path in visible if not path.name.endswith(".failed.ipynb")]
     written = []
-    for path in sorted(outputs.glob("[!.]*.ipynb")):  # hidden: one that a killed run left half done
-        if not path.name.endswith(".failed.ipynb"):
-            written.append(_write(target / path.name, without_sound(cleaned(_read(path), hidden))))
-    for path in list(written):  # when it is known which there are
-        _write(path, LINK.sub(lambda match: f"]({nearest(match[1], target)})", _read(path)))
+    for path in notebooks:
+        text = without_sound(cleaned(_read(path), hidden))
+        written.append(_write(target / path.name, linked(text, target, {path.name for path in notebooks})))
     for path in sorted((outputs / "results").glob("*.*")):
         if path.suffix in (".csv", ".json"):
             written.append(_write(target / "results" / path.name, cleaned(_read(path), hidden)))
@@ -130,13 +130,15 @@ def without_sound(text: str) -> str:
     return nbformat.writes(notebook) + "\n"
 
 
-def nearest(name: str, folder: Path) -> str:
-    """The path, from a folder of published notebooks, of the published notebook ``name``, otherwise of its source."""
-    below = sorted(path.parent for path in folder.glob("*/*.ipynb"))
-    for place in (folder, *below, folder.parent, folder.parent.parent):
-        if (place / name).is_file():
-            return Path(os.path.relpath(place / name, folder)).as_posix()
-    return name
+def linked(text: str, folder: Path, beside: set[str]) -> str:
+    """Links to notebooks that are not published ``beside`` this one lead to where they are, or else to the source."""
+    places = (*(path for path in folder.glob("*") if path.is_dir()), folder.parent, folder.parent.parent)
+
+    def link(match: re.Match) -> str:
+        found = [] if match[1] in beside else [place for place in places if (place / match[1]).is_file()]
+        return f"]({Path(os.path.relpath(found[0] / match[1], folder)).as_posix()})" if found else match[0]
+
+    return LINK.sub(link, text)
 
 
 def _read(path: Path) -> str:
