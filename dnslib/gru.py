@@ -5,14 +5,18 @@ Shapes: input and output are (B, T, P H); group g owns features [g H, (g + 1) H)
 
 Why not ``torch.nn.GRU``: on a CPU its backward pass multiplies one small outer product per frame for the gradient of
 the weights. Here the frames' gate gradients are kept and multiplied once at the end, all groups in one batched
-product, in bfloat16 where autocast asks for it. Results are the same to rounding (tested against ``torch.nn.GRU``).
-On a GPU cuDNN does it.
+product, in bfloat16 where autocast asks for it. Each core takes whole groups through all frames, with weights that
+oneDNN has packed once. Results are the same to rounding (tested against ``torch.nn.GRU``). On a GPU cuDNN does it.
 """
 
 import math
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class ParallelGru(nn.Module):
@@ -35,11 +39,11 @@ class ParallelGru(nn.Module):
         by_group = by_group.to(dtype).contiguous()
         recurrence = library_recurrence if x.is_cuda else _Recurrence.apply
         hidden = recurrence(by_group, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
-        return hidden.permute(2, 0, 1, 3).reshape(batch, frames, self.groups * self.size)
+        return hidden.permute(2, 1, 0, 3).reshape(batch, frames, self.groups * self.size)
 
 
 def library_recurrence(x, weight_ih, weight_hh, bias_ih, bias_hh):
-    """The same by the library's GRU, one call a group: x (P, T, B, H) -> hidden (T, P, B, H), in x's type.
+    """The same by the library's GRU, one call a group: x (P, T, B, H) -> hidden (P, T, B, H), in x's type.
 
     On a GPU that call is cuDNN's, which runs all frames in one kernel; a loop over frames would launch thousands.
     """
@@ -50,11 +54,11 @@ def library_recurrence(x, weight_ih, weight_hh, bias_ih, bias_hh):
             weights = [part[group].to(x.dtype) for part in (weight_ih, weight_hh, bias_ih, bias_hh)]
             # has biases, one layer, no dropout, training, one direction, frames first
             outputs.append(torch._VF.gru(frames, start, weights, True, 1, 0.0, True, False, False)[0])
-        return torch.stack(outputs, dim=1)
+        return torch.stack(outputs)
 
 
 class _Recurrence(torch.autograd.Function):
-    """x (P, T, B, H) -> hidden (T, P, B, H), from a zero state. Products in x's type, the state in float32."""
+    """x (P, T, B, H) -> hidden (P, T, B, H), from a zero state. Products in x's type, the state in float32."""
 
     @staticmethod
     def forward(ctx, x, weight_ih, weight_hh, bias_ih, bias_hh):
@@ -62,54 +66,123 @@ class _Recurrence(torch.autograd.Function):
         with torch.autocast(x.device.type, enabled=False):
             w_ih, w_hh, b_ih, b_hh = (w.to(x.dtype) for w in (weight_ih, weight_hh, bias_ih, bias_hh))
             bias = torch.cat((b_ih[:, : 2 * size] + b_hh[:, : 2 * size], b_ih[:, 2 * size :]), dim=1)
-            from_input = torch.baddbmm(bias[:, None], x.flatten(1, 2), w_ih.transpose(1, 2))
-            from_input = from_input.view(groups, frames, batch, 3 * size)
-            gates = x.new_empty(frames, groups, batch, 3 * size)  # reset, update, the state's part of new
-            new = x.new_empty(frames, groups, batch, size)
-            hidden = x.new_empty((frames + 1, groups, batch, size), dtype=torch.float32)
-            rounded = hidden if x.dtype == torch.float32 else x.new_empty(hidden.shape)  # the state as products see it
-            hidden[0], rounded[0] = 0, 0
-            to_gates, b_new = w_hh.transpose(1, 2), b_hh[:, None, 2 * size :]
-            for t in range(frames):
-                gate = torch.bmm(rounded[t], to_gates, out=gates[t])  # (P, B, 3 H)
-                gate[..., : 2 * size].add_(from_input[:, t, :, : 2 * size]).sigmoid_()
-                r, z, from_state = gate.chunk(3, dim=-1)
-                from_state.add_(b_new)
-                n = torch.addcmul(from_input[:, t, :, 2 * size :], r, from_state, out=new[t]).tanh_()
-                torch.addcmul(n, z, hidden[t] - n, out=hidden[t + 1])
-                if rounded is not hidden:
-                    rounded[t + 1] = hidden[t + 1]
-            ctx.save_for_backward(x, w_ih, w_hh, gates, new, hidden, rounded)
-        return rounded[1:]
+            gates = torch.baddbmm(bias[:, None], x.flatten(1, 2), w_ih.transpose(1, 2))
+            gates = gates.view(groups, frames, batch, 3 * size)  # reset, update, new; what the input gives to them
+            new = gates[..., 2 * size :].clone()
+            gates[..., 2 * size :] = b_hh[:, None, None, 2 * size :]  # from here on the state's part of new
+            hidden = torch.cat((x.new_zeros(groups, 1, batch, size), torch.empty_like(x)), dim=1)
+            _by_threads(forward_frames, w_hh, gates, new, hidden)
+            ctx.save_for_backward(x, w_ih, w_hh, gates, new, hidden)
+        return hidden[:, 1:]
 
     @staticmethod
     def backward(ctx, grad_output):
-        x, w_ih, w_hh, gates, new, hidden, rounded = ctx.saved_tensors
-        frames, size = x.shape[1], x.shape[3]
+        x, w_ih, w_hh, gates, new, hidden = ctx.saved_tensors
+        size = x.shape[3]
+        past = hidden[:, :-1]
         with torch.autocast(x.device.type, enabled=False):
             # d gate / d state of each frame, all frames at once: one product a frame is left for the loop
             r, z, from_state = gates.chunk(3, dim=-1)
-            slopes = x.new_empty(frames, x.shape[0], x.shape[2], 3, size)  # (T, P, B, 3, H)
+            slopes = x.new_empty(*x.shape[:3], 3, size)  # (P, T, B, 3, H)
             slope_r, slope_z, slope_n_state = slopes.unbind(3)
             slope_n = (1 - z) * (1 - new * new)  # of n before its tanh
             torch.mul(slope_n, r, out=slope_n_state)
             torch.mul(slope_n_state * from_state, 1 - r, out=slope_r)
-            torch.mul((rounded[:-1] - new) * z, 1 - z, out=slope_z)
+            torch.mul((past - new) * z, 1 - z, out=slope_z)
             grads = torch.empty_like(new)  # of the state after each frame
             by_gate = torch.empty_like(slopes)
-            carried = torch.zeros_like(hidden[0])  # gradient that reaches a state from later frames
-            for t in reversed(range(frames)):
-                grad = carried.add_(grad_output[t])
-                grads[t] = grad
-                torch.mul(slopes[t], grads[t].unsqueeze(2), out=by_gate[t])
-                through_gates = torch.bmm(by_gate[t].flatten(2), w_hh)
-                carried = grad.mul_(z[t]).add_(through_gates)
-            flat = by_gate.flatten(3).transpose(0, 1).flatten(1, 2)  # (P, T B, 3 H)
-            past = rounded[:-1].transpose(0, 1).flatten(1, 2)  # (P, T B, H)
+            _by_threads(backward_frames, w_hh.transpose(1, 2), grad_output, z, slopes, grads, by_gate)
+            flat, past = by_gate.flatten(3).flatten(1, 2), past.flatten(1, 2)  # (P, T B, 3 H), (P, T B, H)
             grad_w_hh = torch.bmm(flat.transpose(1, 2), past)
             grad_b_hh = flat.sum(1)
-            flat[..., 2 * size :] = grads.mul_(slope_n).transpose(0, 1).flatten(1, 2)
+            flat[..., 2 * size :] = grads.mul_(slope_n).flatten(1, 2)
             grad_w_ih = torch.bmm(flat.transpose(1, 2), x.flatten(1, 2))
             grad_b_ih = flat.sum(1)
             grad_x = torch.bmm(flat, w_ih).view_as(x)
         return grad_x, grad_w_ih.float(), grad_w_hh.float(), grad_b_ih.float(), grad_b_hh.float()
+
+
+def forward_frames(weights: list[Tensor], packed: bool, gates: Tensor, new: Tensor, hidden: Tensor) -> None:
+    """Fill ``gates (G, T, B, 3 H)``, ``new (G, T, B, H)`` and ``hidden (G, T + 1, B, H)`` of G groups by frames.
+
+    ``gates`` and ``new`` hold what the inputs and the biases give to them; the first frame of ``hidden`` is zero.
+    """
+    size = new.size(3)
+    state = torch.zeros_like(hidden[:, 0], dtype=torch.float32)
+    reset_update = gates[..., : 2 * size]
+    r, z, from_state = gates.split(size, dim=3)
+    for t in range(new.size(1)):
+        for g, weight in enumerate(weights):
+            gates[g, t].add_(multiply(hidden[g, t], weight, packed))
+        reset_update[:, t].sigmoid_()
+        n = new[:, t].addcmul_(r[:, t], from_state[:, t]).tanh_()
+        torch.addcmul(n, z[:, t], state - n, out=state)
+        hidden[:, t + 1] = state
+
+
+def backward_frames(
+    weights: list[Tensor],
+    packed: bool,
+    grad_output: Tensor,
+    z: Tensor,
+    slopes: Tensor,
+    grads: Tensor,
+    by_gate: Tensor,
+) -> None:
+    """Fill ``grads (G, T, B, H)`` and ``by_gate (G, T, B, 3, H)``, of states and gates, from the last frame on."""
+    frames = slopes.size(1)
+    grad = torch.zeros_like(grads[:, 0], dtype=torch.float32)  # of a state, from all later frames
+    for back in range(frames):
+        t = frames - 1 - back
+        grad.add_(grad_output[:, t])
+        grads[:, t] = grad
+        torch.mul(slopes[:, t], grads[:, t].unsqueeze(2), out=by_gate[:, t])
+        grad.mul_(z[:, t])
+        for g, weight in enumerate(weights):
+            grad[g].add_(multiply(by_gate[g, t].flatten(1), weight, packed))
+
+
+def multiply(rows: Tensor, weight: Tensor, packed: bool) -> Tensor:
+    """``rows (B, in)`` by ``weight (out, in)``, which oneDNN may have packed: ``(B, out)``."""
+    if packed:
+        return torch.ops.mkldnn._linear_pointwise(rows, weight, None, "none", [], "")
+    return torch.mm(rows, weight.t())
+
+
+def _by_threads(frames: Callable, weights: Tensor, *by_group: Tensor) -> None:
+    """Call ``frames`` with ``weights (P, out, in)`` and the other arguments, the groups shared out to the threads."""
+    compiled = _compiled(frames)
+    threads = torch.get_num_threads()
+    workers = min(threads, len(weights)) if compiled is not frames else 1
+    packed = weights.dtype == torch.bfloat16 and torch.backends.mkldnn.is_available()
+    matrices = _packed(weights, rows=by_group[0].shape[2]) if packed else list(weights)
+
+    def work(first: int, last: int) -> None:
+        torch.set_num_threads(threads // workers)  # of this thread, and of those that start later
+        with torch.inference_mode():  # a thread does not inherit that gradients are off
+            compiled(matrices[first:last], packed, *(argument[first:last] for argument in by_group))
+
+    bounds = [len(weights) * worker // workers for worker in range(workers + 1)]
+    if workers == 1:
+        return work(*bounds)
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(work, bounds[:-1], bounds[1:]))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _packed(weights: Tensor, rows: int) -> list[Tensor]:
+    """Each group's matrix as oneDNN wants it for products of ``rows`` rows, or it would rearrange it every frame."""
+    return [torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows) for weight in weights]
+
+
+@cache
+def _compiled(frames: Callable) -> Callable:
+    """``frames`` in TorchScript, which runs without Python's lock; as it is where PyTorch has no TorchScript left."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # torch.compile would need a C++ compiler
+            return torch.jit.script(frames)
+    except (AttributeError, RuntimeError):
+        return frames

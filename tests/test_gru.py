@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from dnslib import gru
 from dnslib.gru import ParallelGru, _Recurrence, library_recurrence
 
 PARAMETERS = {
@@ -110,11 +111,77 @@ def test_first_weights_are_spread_as_those_of_the_public_gru():
 
 def test_the_library_recurrence_of_gpus_is_the_same_function():
     torch.manual_seed(3)
-    gru = ParallelGru(4, 6)
+    parallel = ParallelGru(4, 6)
     x = torch.randn(4, 7, 3, 6)  # (P, T, B, H)
-    parameters = (gru.weight_ih, gru.weight_hh, gru.bias_ih, gru.bias_hh)
+    parameters = (parallel.weight_ih, parallel.weight_hh, parallel.bias_ih, parallel.bias_hh)
     ours, theirs = _Recurrence.apply(x, *parameters), library_recurrence(x, *parameters)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
     seen = torch.randn_like(ours)
     gradients = [torch.autograd.grad((output * seen).sum(), parameters) for output in (ours, theirs)]
     torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-4)
+
+
+def trained_once(parallel: ParallelGru, x: torch.Tensor, autocast: bool) -> list[torch.Tensor]:
+    """The output and all gradients of one pass."""
+    x = x.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        output = parallel(x)
+    gradients = torch.autograd.grad(output.float().square().sum(), [x, *parallel.parameters()])
+    return [output.detach(), *gradients]
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("groups", [1, 3, 4])
+def test_threads_share_the_groups_and_change_no_bit(groups, autocast):
+    torch.manual_seed(groups)
+    parallel, x = ParallelGru(groups, 16), torch.randn(2, 9, groups * 16)
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 3, 8):
+            torch.set_num_threads(count)
+            results.append(trained_once(parallel, x, autocast))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    for result in results[1:]:
+        for one, other in zip(results[0], result, strict=True):
+            assert torch.equal(one, other)
+
+
+def no_script(function):
+    raise RuntimeError("no TorchScript")
+
+
+def test_without_torchscript_the_results_are_the_same(monkeypatch):
+    torch.manual_seed(0)
+    parallel, x = ParallelGru(4, 8), torch.randn(2, 7, 32)
+    compiled = trained_once(parallel, x, False)
+    monkeypatch.setattr("torch.jit.script", no_script)
+    gru._compiled.cache_clear()
+    try:
+        assert gru._compiled(gru.forward_frames) is gru.forward_frames
+        plain = trained_once(parallel, x, False)
+    finally:
+        gru._compiled.cache_clear()
+    for one, other in zip(compiled, plain, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch without oneDNN")
+def test_packed_weights_give_the_products_of_plain_ones(monkeypatch):
+    torch.manual_seed(0)
+    parallel, x = ParallelGru(4, 40), torch.randn(8, 5, 160)
+    packed = trained_once(parallel, x, True)
+    monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: False)
+    for one, other in zip(packed, trained_once(parallel, x, True), strict=True):
+        torch.testing.assert_close(one.float(), other.float(), atol=0, rtol=2**-7 * 5)  # rounded once in five frames
+
+
+def test_inference_needs_no_gradients_and_gives_the_same():
+    torch.manual_seed(0)
+    parallel, x = ParallelGru(4, 8), torch.randn(2, 7, 32)
+    with torch.inference_mode():
+        inferred = parallel(x)
+    assert torch.equal(inferred, parallel(x))
+    assert not inferred.requires_grad
