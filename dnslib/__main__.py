@@ -10,6 +10,9 @@ import signal
 import sys
 from pathlib import Path
 
+if __name__ == "__main__":  # until `main` can say in a line that it was interrupted, Ctrl-C ends without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from dnslib import cluster
 from dnslib.errors import MisuseError
 from dnslib.paper import CONFIGURATIONS
@@ -137,7 +140,7 @@ def run_command(options: argparse.Namespace) -> None:
         finally:  # a study that fails in the middle has results too
             if changed := finished(everything, outputs) != before:
                 provenance.write(everything, values, outputs, options.profile)
-        if not provenance.place(outputs).exists():  # somebody removed it
+        if not provenance.there(outputs):  # somebody removed or damaged it
             provenance.write(everything, values, outputs, options.profile)
         if changed or not (outputs / "report.html").exists():
             write_report(everything, outputs, options.profile)
@@ -224,5 +227,14 @@ def write_report(notebooks, outputs: Path, profile: str) -> None:
     report.write(notebooks, outputs, profile)
 
 
+def stop(number: int, _frame) -> None:
+    """Leave by the way of an exception, so that unfinished files are removed."""
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for ending in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, ending):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, ending), stop)
     sys.exit(main())

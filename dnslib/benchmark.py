@@ -35,6 +35,7 @@ TYPES = {
     "tensor(int64)": np.int64,
 }
 FRAMES = 1000  # different ones; then they repeat
+MOST_FRAMES = 10_000_000  # a model; all times are kept
 PROTOCOL = (
     "one thread, sequential, no spinning, denormals flushed; one frame a call, states carried; all models interleaved "
     "in rounds with rotated order, each opened anew in every round; intervals: 95 % bootstrap over rounds"
@@ -78,6 +79,10 @@ def benchmark(
         raise MisuseError("There is no model to measure.")
     if rounds < 2 or frames_per_round < 1:
         raise MisuseError("Latency needs at least 2 rounds of at least 1 frame.")
+    if rounds * frames_per_round > MOST_FRAMES:
+        raise MisuseError(
+            f"{rounds} rounds of {frames_per_round} frames are more than {MOST_FRAMES:.0e} frames a model."
+        )
     files = labels([resolve(path) for path in paths])
     sessions = {name: AnySession(path, seed) for name, path in files.items()}  # all are checked before any is measured
     about = {

@@ -73,8 +73,12 @@ def enhance_recordings(
     that is not streaming, before anything is written.
     """
     noisy = Path(noisy).absolute()
-    jobs, out = plan(noisy, Path(out).absolute() if out else destination(noisy), overwrite)
+    closed: list[str] = []
+    jobs, out = plan(noisy, Path(out).absolute() if out else destination(noisy), overwrite, closed)
     summary = Summary(out, find_model(model))
+    for folder in closed:
+        summary.failed[noisy / folder] = "may not be listed: no permission"
+        tell(f"{noisy / folder} {summary.failed[noisy / folder]}")
     denoisers = Denoisers(summary.model, precision)
     check_writable(out if noisy.is_dir() else out.parent)
     started = time.perf_counter()
@@ -91,10 +95,13 @@ def destination(noisy: Path) -> Path:
     return noisy.with_name(f"{noisy.stem}.enhanced{noisy.suffix if noisy.suffix.lower() in WRITABLE else '.wav'}")
 
 
-def plan(noisy: Path, out: Path, overwrite: bool) -> tuple[dict[Path, Path], Path]:
-    """Output by input, and where they lie. Raises MisuseError, before anything is written."""
+def plan(noisy: Path, out: Path, overwrite: bool, closed: list[str]) -> tuple[dict[Path, Path], Path]:
+    """Output by input, and where they lie. Raises MisuseError, before anything is written.
+
+    ``closed`` takes the folders below ``noisy`` that may not be listed.
+    """
     if noisy.is_dir():
-        return plan_folder(noisy, out), out
+        return plan_folder(noisy, out, closed), out
     if not noisy.is_file():
         raise MisuseError(f"There is no file or folder {noisy}.")
     if out.is_dir():
@@ -108,12 +115,14 @@ def plan(noisy: Path, out: Path, overwrite: bool) -> tuple[dict[Path, Path], Pat
     return {noisy: out}, out
 
 
-def plan_folder(noisy: Path, out: Path) -> dict[Path, Path]:
+def plan_folder(noisy: Path, out: Path, closed: list[str] | None = None) -> dict[Path, Path]:
     """Output by input for a whole folder; what lies in ``out`` is no input."""
     if out.resolve() == noisy.resolve():
         raise MisuseError(f"The output would overwrite the inputs in {noisy}.")
-    inputs = [path for path in files(noisy) if not path.resolve().is_relative_to(out.resolve())]
+    inputs = [path for path in files(noisy, closed) if not path.resolve().is_relative_to(out.resolve())]
     if not inputs:
+        if closed:
+            raise MisuseError(f"The folder {noisy / closed[0]} may not be listed: no permission.")
         raise MisuseError(f"The folder {noisy} holds no recordings (wav, flac, ogg, mp3).")
     jobs: dict[Path, Path] = {}
     for path in sorted(
@@ -244,6 +253,8 @@ def enhance_file(noisy: Path, target: Path, denoisers: Denoisers) -> Iterator[fl
 def open_recording(path: Path) -> soundfile.SoundFile:
     if path.stat().st_size == 0:
         raise Unusable("is empty")
+    if not os.access(path, os.R_OK):
+        raise Unusable("may not be read: no permission")
     try:
         return soundfile.SoundFile(path)
     except (soundfile.SoundFileError, OSError, *UNREADABLE):

@@ -23,6 +23,11 @@ def expand(path: str | os.PathLike) -> Path:
         return Path(path)
 
 
+def readable(name: str | os.PathLike) -> str:
+    """The name of a file as text that every file can hold: a byte that is not UTF-8 becomes ``\\xff``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 @contextmanager
 def write_atomically(path: str | os.PathLike) -> Iterator[Path]:
     """Give a temporary path next to ``path``, with the same suffix; what is written there is renamed on success.

@@ -5,9 +5,10 @@ checks them. A full run takes its values from ``notebooks/parameters/full.yaml``
 """
 
 import html
-from typing import Literal, get_args, get_origin
+from typing import Annotated, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from dnslib.errors import MisuseError
 
@@ -22,7 +23,7 @@ class Settings(BaseModel):
     scheduler: str = Field("", description="trains and scores: local:N, tcp://host:port, a .yaml; empty: this process")
     outputs: str = Field("outputs/quick", min_length=1, description="folder of results, trained runs and caches")
     profile: Literal["quick", "full"] = Field("quick", description="printed on figures and in the provenance")
-    seed: int = Field(0, ge=0, description="first seed")
+    seed: int = Field(0, ge=0, lt=2**32, description="first seed")
     seed_count: int = Field(1, ge=1, description="number of seeds: seed, seed + 1, ...")
     speech_minutes: float = Field(30.0, gt=0, description="length of the embedded speech corpus")
     noise_minutes: float = Field(20.0, gt=0, description="length of the embedded noise corpus")
@@ -71,16 +72,24 @@ class Settings(BaseModel):
 
 def type_name(field) -> str:
     """int, float, str, bool, list, "list of float"; the choices of a Literal are strings."""
-    if get_origin(field.annotation) is list:
-        return f"list of {get_args(field.annotation)[0].__name__}"
-    return getattr(field.annotation, "__name__", "str") if field.annotation is not Literal["quick", "full"] else "str"
+    annotation, words = field.annotation, ""
+    if get_origin(annotation) is list:
+        annotation, words = get_args(annotation)[0], "list of "
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return words + ("str" if get_origin(annotation) is Literal else getattr(annotation, "__name__", "str"))
 
 
 def allowed(field) -> str:
-    """The range of a field in words: "at least 2", "one of quick, full"; empty when every value of its type is."""
-    choices = getattr(field.annotation, "__args__", ())
-    if choices and all(isinstance(choice, str) for choice in choices):
-        return "one of " + ", ".join(choices)
+    """The range of a field in words: "at least 2", "one of quick, full"; empty when every value of its type is.
+
+    Of a list: "each at least 2".
+    """
+    if get_origin(field.annotation) is list:
+        of_each = allowed(FieldInfo.from_annotation(get_args(field.annotation)[0]))
+        return f"each {of_each}" if of_each else ""
+    if get_origin(field.annotation) is Literal:
+        return "one of " + ", ".join(get_args(field.annotation))
     words = {"ge": "at least {}", "gt": "above {}", "le": "at most {}", "lt": "below {}"}
     limits = [
         text.format(getattr(limit, name)) for limit in field.metadata for name, text in words.items()

@@ -15,10 +15,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Protocol
 
 import torch
 
+from dnslib.errors import MisuseError
 from dnslib.loss import compressed_spectral_loss
 from dnslib.model import Cruse, apply_gain
 from dnslib.paths import write_atomically
@@ -170,10 +172,13 @@ def _save_checkpoint(path: Path, model, optimiser, history: list[dict]) -> None:
 def _load_checkpoint(path: Path, model, optimiser) -> list[dict]:
     if not path.exists():
         return []
-    state = torch.load(path, weights_only=True, map_location=next(model.parameters()).device)
-    model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
-    return state["history"]
+    try:
+        state = torch.load(path, weights_only=True, map_location=next(model.parameters()).device)
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        return state["history"]
+    except (RuntimeError, ValueError, KeyError, TypeError, EOFError, UnpicklingError):
+        raise MisuseError(f"The checkpoint {path} is damaged: delete it, and this training begins anew.") from None
 
 
 def keep_freed_memory() -> None:

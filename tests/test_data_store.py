@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -16,9 +17,11 @@ import soundfile
 from filelock import FileLock
 
 from dnslib.data import added, folders, layouts, prepare, recordings, scan, store
+from dnslib.data.preparation import open_corpora
 from dnslib.data.store import Store, identity_of
 from dnslib.errors import MisuseError
 from dnslib.paths import PROJECT
+from dnslib.study.state import folder_digest
 
 RATE = 16_000
 
@@ -293,3 +296,50 @@ def test_memory_is_flat_for_very_many_files(tmp_path):
         assert seen["files"] == count
         assert seen["100"] - seen["20"] < 10  # MB; 100 000 decoded files or tables of rows take more
     assert len(printed.splitlines()) == 2
+
+
+def test_a_name_that_is_not_utf_8_is_a_name_like_any_other(tmp_path, decoded):
+    data = many(tmp_path / "data", speakers=4, files=1)
+    (data / "speech" / "s001").rename(data / "speech" / os.fsdecode(b"M\xfcller"))
+    (data / "noise" / "home" / "a" / os.fsdecode(b"bad\xff.wav")).write_bytes(b"no audio")
+    corpora = prepared(data, tmp_path / "out")
+    splits = (corpora.train, corpora.validation, corpora.test)
+    speakers = {name for split in splits for name in split.speech.by_source}
+    assert speakers == {"s000", "s002", "s003", r"M\xfcller"}
+    assert r"bad\xff.wav cannot be decoded as audio" in (corpora.folder / "skipped.txt").read_text(encoding="utf-8")
+    assert folder_digest(str(data)) == folder_digest(str(data))
+    times = len(decoded)
+    os.utime(data / "speech" / "s002" / "x" / "00000.wav", (1, 1))  # scanned again, by the names in the store
+    assert prepared(data, tmp_path / "out").digest == corpora.digest
+    assert len(decoded) == times
+
+
+@pytest.mark.parametrize("name", ["index.csv", "rooms.npz", "data.json"])
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_a_damaged_cache_names_the_folder_to_delete(tmp_path, name, share):
+    data = many(tmp_path / "data", speakers=4, files=1)
+    path = prepared(data, tmp_path / "out").folder / name
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(MisuseError, match=f"damaged .*: delete {tmp_path / 'out' / 'data'} and start again"):
+        prepared(data, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "data")
+    prepared(data, tmp_path / "out")
+
+
+def test_samples_cut_short_are_not_believed(tmp_path):
+    corpora = prepared(many(tmp_path / "data", speakers=4, files=1), tmp_path / "out")
+    samples = next((tmp_path / "out" / "data").glob("store-*/speech.npy"))
+    with samples.open("r+b") as file:
+        file.truncate(samples.stat().st_size - 2)
+    with pytest.raises(MisuseError, match="damaged"):
+        open_corpora(corpora.folder)
+
+
+def test_a_damaged_pointer_leads_to_a_new_scan(tmp_path):
+    data = many(tmp_path / "data", speakers=4, files=1)
+    folder = prepared(data, tmp_path / "out").folder
+    (pointer,) = (tmp_path / "out" / "data").glob("*.json")
+    pointer.write_bytes(b"\xff{")
+    assert prepared(data, tmp_path / "out").folder == folder
+    assert json.loads(pointer.read_text())["cache"] == folder.name

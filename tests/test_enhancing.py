@@ -1,6 +1,10 @@
 """Recordings: aligned at any rate, each channel for itself, nothing overwritten, one line for what is unusable."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from dnslib import Cruse, MisuseError, enhance
 from dnslib.__main__ import main
 from dnslib.enhancing import Channels, Denoisers, destination, enhance_recordings, plan_folder
 from dnslib.export import export_streaming
+from dnslib.paths import PROJECT
 
 WIDTHS, GROUPS = (2, 4, 6), 2
 
@@ -275,3 +280,37 @@ def test_a_link_to_the_input_is_the_input(net, folder, capsys):
     (folder / "link.wav").symlink_to(folder / "a.wav")
     assert main(["enhance", str(folder / "a.wav"), str(folder / "link.wav"), "--overwrite", "--model", str(net)]) == 2
     assert "would overwrite the input" in one_line(capsys)
+
+
+def test_folders_and_files_that_may_not_be_read_cost_one_line_each(net, folder, capsys, monkeypatch):
+    scandir, access = os.scandir, os.access
+
+    def closed(path):
+        if str(path).endswith("/deep"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("a.mp3") and access(path, mode))
+    assert main(["enhance", str(folder), "--model", str(net)]) == 1
+    captured = capsys.readouterr()
+    assert f"{folder / 'deep'} may not be listed: no permission" in captured.err
+    assert f"{folder / 'a.mp3'} may not be read: no permission" in captured.err
+    assert captured.err.count("\n") == 2
+    assert "1 of 3 recordings enhanced" in captured.out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_stopped_enhancement_leaves_no_unfinished_file(net, tmp_path, number):
+    noisy = write(tmp_path / "noisy.wav", np.zeros((16_000 * 3600, 1), np.float32) + 0.01, subtype="PCM_16")
+    command = [sys.executable, "-m", "dnslib", "enhance", str(noisy), "--model", str(net)]
+    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob(".*.part.wav")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, words = process.communicate(timeout=60)
+    assert process.returncode == (130 if number == signal.SIGINT else 128 + number)
+    assert "Traceback" not in words
+    assert [path.name for path in tmp_path.iterdir()] == ["noisy.wav"]

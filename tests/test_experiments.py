@@ -711,3 +711,51 @@ def test_with_embedded_data_and_real_scores(real, tmp_path):
     assert table["dnsmos_ovrl"].item() == pytest.approx(scores["dnsmos_ovrl"].mean())
     assert len(lab.clips[0].noisy) == 160_000
     assert {clip.speaker for clip in lab.clips} <= set(lab.corpora.test.speech.by_source)
+
+
+# --- damage ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0, 0.5])
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [("model.safetensors", "load"), ("history.csv", "history"), ("summary.json", "summary")],
+)
+def test_a_damaged_file_of_a_run_names_the_folder_to_delete(lab, name, read, share):
+    run = lab.baseline()
+    path = lab.train(run) / name
+    getattr(lab, read)(run)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(MisuseError, match=f"{name} is damaged or gone .*: delete {path.parent} and start again"):
+        getattr(lab, read)(run)
+    path.unlink()
+    with pytest.raises(MisuseError, match=f"delete {path.parent}"):
+        getattr(lab, read)(run)
+
+
+@pytest.mark.parametrize("keep", [0, 40, 60, 75, 89])
+def test_scores_cut_short_are_not_believed(lab, monkeypatch, keep):
+    def scored(enhanced, clips, description):
+        return pd.DataFrame({"clip": [clip.name for clip in clips], "dnsmos_ovrl": 1.2345678901, "si_sdr_db": 0.1})
+
+    monkeypatch.setattr(quality, "score_clips", scored)
+    lab.noisy_scores()
+    (path,) = (lab.outputs / "runs").glob("*/scores-*.csv")
+    content = path.read_bytes()
+    assert keep < len(content)
+    path.write_bytes(content[:keep])
+    with pytest.raises(MisuseError, match=f"damaged or gone .*: delete {path} and start again"):
+        lab.noisy_scores()
+    path.unlink()
+    assert len(lab.noisy_scores()) == 3
+
+
+def test_a_damaged_checkpoint_says_what_to_delete(lab):
+    run = lab.baseline()
+    lab.folder(run).mkdir(parents=True)
+    (lab.folder(run) / CHECKPOINT).write_bytes(b"no checkpoint")
+    with pytest.raises(MisuseError, match=f"{CHECKPOINT} is damaged: delete it"):
+        lab.train(run)
+    (lab.folder(run) / CHECKPOINT).unlink()
+    assert len(lab.history(run)) == STEPS

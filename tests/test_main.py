@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 
@@ -187,3 +188,25 @@ def test_the_name_of_a_configuration_is_no_file_of_that_name(tmp_path, monkeypat
     for model in ("P.750", "net.onnx"):
         assert main(["enhance", "a.wav", "--model", model]) == 2
     assert asked == ["P.750", tmp_path / "net.onnx"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_an_interrupt_while_the_imports_run_ends_without_a_traceback():
+    """-X importtime tells when the imports have begun; NumPy's and pydantic's take long enough to be hit."""
+    command = [sys.executable, "-X", "importtime", "-m", "dnslib", "list"]
+    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if "pydantic._internal" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    said += process.stderr.readlines()
+    process.wait(timeout=60)
+    assert "Traceback" not in "".join(said)
+    assert process.returncode in (-signal.SIGINT, 130)
+
+
+def test_more_frames_than_memory_holds_are_refused(tmp_path, capsys):
+    assert main(["benchmark", str(tmp_path / "x.onnx"), "--rounds", "100000000"]) == 2
+    assert "100000000 rounds of 100 frames are more than" in one_line(capsys)

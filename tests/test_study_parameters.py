@@ -1,11 +1,17 @@
 """Values of parameters, checked before a kernel starts."""
 
+from typing import get_args
+
 import pytest
 
 from dnslib.errors import MisuseError
+from dnslib.export import FORMS
 from dnslib.paths import PROJECT
+from dnslib.settings import Settings
+from dnslib.study import ranges
 from dnslib.study.notebooks import discover
-from dnslib.study.parameters import data_folder, plan
+from dnslib.study.parameters import check, data_folder, plan
+from dnslib.study.ranges import RANGES
 
 CELL = """data: str = ""
 outputs: str = "outputs/quick"
@@ -104,3 +110,42 @@ def test_a_data_folder_that_cannot_serve_is_one_sentence(tmp_path):
         (tmp_path / kind / "notes.txt").touch()
     with pytest.raises(MisuseError, match="speech holds no recording"):
         data_folder(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("line", "value", "words"),
+    [
+        (
+            "fractions: list[float] = [0.5]",
+            "[0.5, 1.5]",
+            "1.5, but must be list of float, each at least 0 and below 1",
+        ),
+        ("profile_repeats: int = 10", "0", "0, but must be int, at least 2"),
+        ('form: str = "plain"', "foo", "'foo', but must be str, one of plain, exact, int8"),
+        ('scored_forms: list[str] = ["int8"]', "[int8, int9]", "'int9', but must be list of str, each one of plain"),
+        (
+            "seed: int = 0",
+            "18446744073709551616",
+            "18446744073709551616, but must be int, at least 0 and below 4294967296",
+        ),
+    ],
+)
+def test_parameters_of_single_notebooks_have_ranges(tmp_path, make_notebook, line, value, words):
+    make_notebook(tmp_path, "a", line)
+    name = line.partition(":")[0]
+    with pytest.raises(MisuseError) as error:
+        plan(discover(tmp_path), assignments=[(name, value)])
+    assert str(error.value).startswith(f"parameter {name} is {words}")
+
+
+def test_every_number_of_a_notebook_has_a_range_that_takes_its_default_and_its_full_value():
+    for notebook in discover(PROJECT / "notebooks"):
+        for parameter in notebook.parameters:
+            numbers = parameter.type in (int, float, list[int], list[float])
+            assert not numbers or parameter.name in Settings.model_fields or parameter.name in RANGES, parameter.name
+        check(notebook, {parameter.name: parameter.default for parameter in notebook.parameters})
+    plan(discover(PROJECT / "notebooks"), "full")
+
+
+def test_the_forms_are_those_of_the_export():
+    assert get_args(ranges.Form) == tuple(FORMS)

@@ -8,7 +8,8 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from dnslib.study import report
+from dnslib.errors import MisuseError
+from dnslib.study import provenance, report
 from dnslib.study.notebooks import Notebook
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -55,6 +56,23 @@ def test_a_damaged_table_of_claims_is_told_and_ends_nothing(tmp_path, content):
     assert "claims.csv is damaged" in path.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"[]", b'{"cells": 3}', b"{}"])
+def test_a_damaged_notebook_is_left_out_and_told(tmp_path, content):
+    (tmp_path / "03_method.ipynb").write_bytes(content)
+    path = report.write([toy("03_method", tmp_path / "03_method.ipynb")], tmp_path, "quick")
+    assert "Not executed yet, or not readable: 03_method" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"[]", b'{"notebooks": 3}'])
+def test_a_damaged_provenance_ends_no_report_and_is_told_to_who_asks(tmp_path, content):
+    provenance.place(tmp_path).parent.mkdir()
+    provenance.place(tmp_path).write_bytes(content)
+    report.write([toy("03_method", tmp_path / "03_method.ipynb")], tmp_path, "quick")
+    assert not provenance.there(tmp_path)
+    with pytest.raises(MisuseError, match=r"provenance.json is damaged: give the command run again"):
+        provenance.read(tmp_path)
+
+
 def test_nothing_is_fetched_from_anywhere(page):
     for tag in page.find_all(["script", "link", "img", "iframe", "audio", "video", "source", "object", "embed"]):
         for name in ("src", "href", "data", "srcset", "poster"):
@@ -84,7 +102,7 @@ def test_links_inside_lead_somewhere_and_ids_are_unique(page):
 def test_contents_name_every_executed_notebook_in_order(page):
     top = [item.find("a").get_text() for item in page.find("nav").find("ul").find_all("li", recursive=False)]
     assert top == ["Method", "Sparsity & speed"]
-    assert "Not executed yet: 06_missing" in page.get_text()
+    assert "Not executed yet, or not readable: 06_missing" in page.get_text()
 
 
 def test_formulas_are_mathml(page):

@@ -66,9 +66,9 @@ def walk(root: str, below: str, seen: set, closed: list[str] | None = None) -> I
             yield path
 
 
-def files(folder: Path) -> list[Path]:
-    """Paths of all recordings below a folder, sorted."""
-    return [folder / name for name in sorted(walk(str(folder), "", set()), key=lambda name: name.split("/"))]
+def files(folder: Path, closed: list[str] | None = None) -> list[Path]:
+    """Paths of all recordings below a folder, sorted; ``closed`` takes the names of folders that may not be listed."""
+    return [folder / name for name in sorted(walk(str(folder), "", set(), closed), key=lambda name: name.split("/"))]
 
 
 def stamp_of(path: str) -> str:

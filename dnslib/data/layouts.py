@@ -21,6 +21,7 @@ from pathlib import Path
 from dnslib.data import folders, sources
 from dnslib.data.scan import Item, item
 from dnslib.errors import MisuseError
+from dnslib.paths import readable
 
 KINDS = ("speech", "noise", "rooms")
 ACCEPTED = (
@@ -71,6 +72,7 @@ class Layout:
             else:
                 entries = folders.entries(root, closed)
                 found += [Item(prefix + one.name, (os.path.join(root, one.name),), one.stamp) for one in entries]
+        found = [one._replace(name=readable(one.name)) for one in found]
         return [one for one in found if self.is_room(one.name)] if kind == "rooms" else found
 
     def __str__(self) -> str:

@@ -7,6 +7,7 @@ The key covers what goes in (files, or lengths and seed) and the code of this pa
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ import pandas as pd
 from dnslib import paths
 from dnslib.data import caches, embedded, recordings
 from dnslib.data.corpora import SPLITS, Corpus, open_corpus
+from dnslib.errors import MisuseError
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,32 @@ def prepare(settings) -> Corpora:
 
 
 def open_corpora(folder: Path) -> Corpora:
-    """Corpora of a complete cache folder; the samples stay on disk until they are read."""
+    """Corpora of a complete cache folder; the samples stay on disk until they are read.
+
+    Raises MisuseError, with what to delete, where a file of it is damaged or gone.
+    """
+    try:
+        return _opened(folder)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise MisuseError(
+            f"The prepared data in {folder} are damaged ({reason}): delete {folder.parent} and start again, which "
+            "prepares them anew; trained networks are kept."
+        ) from None
+
+
+def _opened(folder: Path) -> Corpora:
     index = pd.read_csv(folder / "index.csv", dtype={"source": str, "name": str}, keep_default_na=False)
     facts = json.loads((folder / "data.json").read_text(encoding="utf-8"))
     samples = folder.parent / facts["store"] if "store" in facts else folder
     with np.load(folder / "rooms.npz", allow_pickle=False) as archive:
         responses = {split: archive[split] for split in SPLITS}
-    splits = (
+    splits = [
         Split(*(open_corpus(samples, kind, index, split) for kind in ("speech", "noise")), responses[split])
         for split in SPLITS
-    )
+    ]
+    for kind in ("speech", "noise"):
+        ends = [int((part.starts + part.lengths).max()) for part in (getattr(split, kind) for split in splits)]
+        if max(ends) > len(getattr(splits[0], kind).samples):
+            raise ValueError(f"{kind}.npy is shorter than its index says")
     return Corpora(*splits, digest=facts["digest"], folder=folder)

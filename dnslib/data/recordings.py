@@ -26,7 +26,7 @@ from dnslib.data.scan import Item, scan
 from dnslib.data.store import Store, as_int16, identity_of
 from dnslib.data.workers import Workers
 from dnslib.errors import MisuseError
-from dnslib.paths import write_atomically
+from dnslib.paths import readable, write_atomically
 from dnslib.progress import track
 from dnslib.stft import SAMPLE_RATE
 
@@ -60,7 +60,9 @@ def prepared(data: Path, caches_folder: Path) -> Path:
     with caches.locked(caches_folder / "recordings.lock", str(caches_folder)):
         if known := pointed_at(pointer):
             return known
-        folder, passing = scanned(layout, items, [f"{name}/ may not be listed" for name in closed], caches_folder)
+        folder, passing = scanned(
+            layout, items, [f"{readable(name)}/ may not be listed" for name in closed], caches_folder
+        )
         if not passing and not closed:
             with write_atomically(pointer) as temporary:
                 temporary.write_text(json.dumps({"cache": folder.name}), encoding="utf-8")
@@ -72,7 +74,7 @@ def pointed_at(pointer: Path) -> Path | None:
     try:
         folder = pointer.parent / json.loads(pointer.read_text(encoding="utf-8"))["cache"]
         facts = json.loads((folder / "data.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # none, or a damaged one: the files are scanned
         return None
     store = pointer.parent / facts["store"]
     return folder if facts["identities"] == [identity_of(store, kind) for kind in ("speech", "noise")] else None
@@ -109,7 +111,7 @@ def scanned(layout: Layout, items: dict[str, list[Item]], closed: list[str], cac
 def read_part(layout: Layout, items: list[Item], store: Store) -> Part:
     """Scans one kind into its store and gives every recording its source and split."""
     found = scan(items, store, f"reading {store.kind}")
-    skipped = [f"{os.path.relpath(items[place].paths[0], layout.data)} {reason}" for place, reason in found.skipped]
+    skipped = [f"{below(layout, items[place])} {reason}" for place, reason in found.skipped]
     places, starts, lengths = found.columns()
     if not places.size:
         root = getattr(layout, store.kind)[0]
@@ -161,7 +163,7 @@ def recorded_rooms(layout: Layout, items: list[Item]) -> tuple[dict[str, list[np
         try:
             response = rooms.align(folders.read_room(io.BytesIO(folders.read_bytes(one.paths[0], one.stamp))))
         except ValueError as reason:  # Unusable, or a channel of silence
-            skipped.append(f"{os.path.relpath(one.paths[0], layout.data)} {reason}")
+            skipped.append(f"{below(layout, one)} {reason}")
             passing += isinstance(reason, folders.Passing)
         else:
             found.setdefault(layout.room_source(one.name), []).append(response)
@@ -169,6 +171,11 @@ def recorded_rooms(layout: Layout, items: list[Item]) -> tuple[dict[str, list[np
     splits = assign_splits(sizes, "rooms") if len(sizes) >= len(SPLITS) else dict.fromkeys(sizes, "train")
     chosen = {split: [one for source in found if splits[source] == split for one in found[source]] for split in SPLITS}
     return chosen, skipped, passing
+
+
+def below(layout: Layout, item: Item) -> str:
+    """The path of an item below the data folder, to be read by a person."""
+    return readable(os.path.relpath(item.paths[0], layout.data))
 
 
 def in_turn(items: list[Item], room_of: Callable[[str], str]) -> list[Item]:

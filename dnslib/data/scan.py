@@ -18,6 +18,7 @@ import numpy as np
 
 from dnslib.data import folders
 from dnslib.data.store import Recorded, Store
+from dnslib.paths import readable
 from dnslib.progress import track
 
 _THREADS = 2  # decoding leaves Python's lock
@@ -102,7 +103,7 @@ def _stored(item: Item, decoded: Decoded, store: Store) -> Recorded:
 
 def _key(item: Item) -> str:
     """What a store remembers an item by; no path holds this character."""
-    return "\0".join(item.paths)
+    return "\0".join(readable(path) for path in item.paths)
 
 
 def decode(item: Item, find: Callable[[bytes], Recorded | None] = lambda content: None) -> Decoded:

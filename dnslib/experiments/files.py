@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from dnslib import data, quality
+from dnslib.errors import MisuseError
 from dnslib.paths import write_atomically
 
 
@@ -44,6 +46,42 @@ def waiting_lock(path: Path) -> FileLock:
     except Timeout:
         print(f"{path.name} is held by another process, waiting for it …", flush=True)
     return lock
+
+
+@contextmanager
+def reading(path: Path, made_with: Path | None = None) -> Iterator[None]:
+    """Around the reading of ``path``: what is damaged is a MisuseError that names what to delete to have it made again.
+
+    That is the file itself, or ``made_with``, the folder of a run, which is made as a whole.
+    """
+    try:
+        yield
+    except (
+        FileNotFoundError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ) as error:  # pandas' and json's errors, and MisuseError, are ValueErrors
+        reason = " ".join(str(error).split())[:200]
+        raise MisuseError(
+            f"{path} is damaged or gone ({reason}): delete {made_with or path} and start again."
+        ) from None
+
+
+def read_csv(path: Path, **options) -> pd.DataFrame:
+    """A table of `write_csv`; ValueError for one that does not end with a whole line."""
+    if not path.read_bytes().endswith(b"\n"):
+        raise ValueError("it is cut short")
+    return pd.read_csv(path, **options)
+
+
+def read_scores(path: Path, clips: Sequence[data.Clip]) -> pd.DataFrame:
+    """Scores that were kept for these clips, one row each in their order; MisuseError for a file cut short."""
+    with reading(path):
+        scores = read_csv(path, dtype={"clip": str})
+        if scores["clip"].tolist() != [clip.name for clip in clips]:
+            raise ValueError(f"it holds {len(scores)} of {len(clips)} clips")
+        return scores
 
 
 def write_json(path: Path, value) -> None:

@@ -11,7 +11,15 @@ import pandas as pd
 
 from dnslib import data, export, paper, quality
 from dnslib.errors import MisuseError
-from dnslib.experiments.files import scores_name, source_digest, waiting_lock, write_csv
+from dnslib.experiments.files import (
+    read_csv,
+    read_scores,
+    reading,
+    scores_name,
+    source_digest,
+    waiting_lock,
+    write_csv,
+)
 from dnslib.experiments.runs import Run, describe, widths_of
 from dnslib.experiments.scheduling import score_all
 from dnslib.experiments.streaming import enhance_streaming, measured_once
@@ -132,19 +140,27 @@ class Laboratory:
 
     def load(self, run: Run) -> Cruse:
         """The network of a run, in evaluation mode on the CPU; trained first if need be."""
-        return load_weights(Cruse(run.widths, run.groups), self.train(run) / "model.safetensors")
+        path = self.train(run) / "model.safetensors"
+        with reading(path, path.parent):
+            return load_weights(Cruse(run.widths, run.groups), path)
 
     def history(self, run: Run, from_random: bool = False) -> pd.DataFrame:
         """One row a step of the run itself: step, loss, learning_rate, gradient_norm.
 
         Steps begin at 0, or with ``from_random`` at the number of those that the network it starts from has behind it.
         """
-        history = pd.read_csv(self.train(run) / "history.csv")
+        path = self.train(run) / "history.csv"
+        with reading(path, path.parent):
+            history = read_csv(path)
+            if len(history) != run.steps:
+                raise ValueError(f"it holds {len(history)} of {run.steps} steps")
         return history.assign(step=history["step"] + run.total_steps - run.steps) if from_random else history
 
     def summary(self, run: Run) -> dict:
         """parameters, sparsity, validation_loss, audio_seconds of a run."""
-        return json.loads((self.train(run) / "summary.json").read_text())
+        path = self.train(run) / "summary.json"
+        with reading(path, path.parent):
+            return json.loads(path.read_text(encoding="utf-8"))
 
     # --- quality ----------------------------------------------------------------------------------------------------
 
@@ -189,7 +205,7 @@ class Laboratory:
         path = folder / scores_name(clips, kind)
         if not path.exists():
             write_csv(path, quality.score_clips(process(clips), clips, description=f"scoring {description}"))
-        return pd.read_csv(path, dtype={"clip": str})
+        return read_scores(path, clips)
 
     def over_seeds(self, make: Callable[[int], Run], recordings: bool = False) -> pd.DataFrame:
         """Scores of ``make(seed)`` for every seed of the settings, stacked, with a ``seed`` column."""
@@ -255,4 +271,5 @@ class Laboratory:
         path = self.outputs / "results" / f"{name}.csv"
         if not path.exists():
             raise MisuseError(f"{path.name} is not there yet: run the notebook that writes it, or the whole study.")
-        return pd.read_csv(path)
+        with reading(path):
+            return read_csv(path)

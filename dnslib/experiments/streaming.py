@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from dnslib import export, profiling
-from dnslib.experiments.files import source_digest, write_csv
+from dnslib.experiments.files import read_csv, reading, source_digest, write_csv
 from dnslib.machine import last_level_cache_mb
 from dnslib.stft import istft, log_power, stft
 
@@ -38,7 +38,11 @@ def measured_once(
     path = outputs / "latency" / f"{key}.csv"
     if not path.exists():
         write_csv(path, measure_everywhere(files, protocol, paced_rounds))
-    return pd.read_csv(path)
+    with reading(path):
+        table = read_csv(path)
+        if missing := files.keys() - set(table["model"]):
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+        return table
 
 
 def measure_everywhere(files: Mapping[str, Path], protocol: Mapping[str, int], paced_rounds: int = 0) -> pd.DataFrame:

@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from dnslib.errors import MisuseError
 from dnslib.paper import CONFIGURATIONS
-from dnslib.paths import PROJECT, expand
+from dnslib.paths import PROJECT, expand, readable
 from dnslib.settings import Settings, explain, unknown
 from dnslib.study.notebooks import Notebook, Parameter
+from dnslib.study.ranges import RANGES
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 OWN_OPTION = {"profile": "--profile", "data": "--data", "outputs": "--outputs", "scheduler": "--scheduler"}
@@ -19,11 +20,12 @@ NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 def typed_model(notebook: Notebook) -> type[BaseModel]:
-    """The pydantic model of a notebook's parameters; a name shared with Settings has the type and range from there."""
+    """The pydantic model of a notebook's parameters; types and ranges are those of Settings and of `ranges`."""
     fields = {}
     for parameter in notebook.parameters:
         shared = Settings.model_fields.get(parameter.name)
-        fields[parameter.name] = (shared.annotation, shared) if shared else (parameter.type, parameter.default)
+        own = RANGES.get(parameter.name, parameter.type)
+        fields[parameter.name] = (shared.annotation, shared) if shared else (own, parameter.default)
     return create_model("Parameters", __config__=STRICT, **fields)
 
 
@@ -132,5 +134,7 @@ def data_folder(data: str) -> str:
     from dnslib.data import layouts  # imports PyTorch
 
     folder = expand(data).resolve()
+    if readable(folder) != str(folder):
+        raise MisuseError(f"the name of the folder {folder} is not UTF-8, which notebooks cannot hold: rename it")
     layouts.recognise(folder)
     return str(folder)

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -30,11 +31,24 @@ def write(notebooks: Sequence[Notebook], values: dict[str, dict], outputs: Path,
 
 
 def read(outputs: Path) -> dict:
-    """The provenance of the outputs folder; raises MisuseError where there is no finished run."""
+    """The provenance of the outputs folder; raises MisuseError where there is no finished run or a damaged file."""
     try:
-        return json.loads(place(outputs).read_text(encoding="utf-8"))
+        about = json.loads(place(outputs).read_text(encoding="utf-8"))
+        if isinstance(about, dict) and isinstance(about.get("notebooks", {}), dict):
+            return about
     except FileNotFoundError:
         raise MisuseError(f"There is no finished run in {outputs}: no results/provenance.json.") from None
+    except ValueError:
+        pass
+    raise MisuseError(f"{place(outputs)} is damaged: give the command run again, which writes it anew.")
+
+
+def there(outputs: Path) -> bool:
+    """Whether the outputs folder has a provenance that can be read."""
+    try:
+        return bool(read(outputs))
+    except MisuseError:
+        return False
 
 
 def place(outputs: Path) -> Path:
@@ -77,7 +91,11 @@ def shared_settings(runs: dict[str, dict | None], values: dict[str, dict]) -> Se
 
 def data_digests(outputs: Path) -> list[str]:
     """Digests of the content of all corpora prepared in the folder; they are part of the keys of trained networks."""
-    return sorted(json.loads(path.read_text())["digest"] for path in (outputs / "data").glob("*/data.json"))
+    found = []
+    for path in (outputs / "data").glob("*/data.json"):
+        with suppress(ValueError, KeyError, TypeError):  # who opens a damaged one says what to do
+            found.append(json.loads(path.read_text(encoding="utf-8"))["digest"])
+    return sorted(found)
 
 
 def package_versions() -> dict[str, str]:

@@ -5,7 +5,6 @@ Nothing in it is fetched from anywhere: styles are inline, figures and players a
 
 import csv
 import html
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from dnslib.paths import write_atomically
 from dnslib.progress import duration
+from dnslib.study import provenance
 from dnslib.study.notebooks import Notebook
 from dnslib.study.page import PAGE, STYLE
 
@@ -77,16 +77,15 @@ def mathml(formula: str, display: str) -> str:
 
 def write(notebooks: Sequence[Notebook], outputs: Path, profile: str) -> Path:
     """Write ``report.html`` into the outputs folder from what has been executed there; returns its path."""
-    executed = [(one, outputs / f"{one.name}.ipynb") for one in notebooks if (outputs / f"{one.name}.ipynb").is_file()]
-    sections = [section(notebook.name, path) for notebook, path in executed]
+    sections = [one for notebook in notebooks if (one := section(notebook.name, outputs / f"{notebook.name}.ipynb"))]
     missing = [one.name for one in notebooks if one.name not in {section_.name for section_ in sections}]
     path = outputs / "report.html"
     with write_atomically(path) as temporary:
-        temporary.write_text(page(sections, missing, outputs / "results", profile), encoding="utf-8")
+        temporary.write_text(page(sections, missing, outputs, profile), encoding="utf-8")
     return path
 
 
-def page(sections: Sequence[Section], missing: Sequence[str], results: Path, profile: str) -> str:
+def page(sections: Sequence[Section], missing: Sequence[str], outputs: Path, profile: str) -> str:
     """The whole document."""
     quick = (
         "<p class='banner'><strong>Quick run.</strong> Small networks' trainings and few test clips: it shows that "
@@ -94,23 +93,27 @@ def page(sections: Sequence[Section], missing: Sequence[str], results: Path, pro
         if profile == "quick"
         else ""
     )
-    absent = f"<p class='banner'>Not executed yet: {html.escape(', '.join(missing))}.</p>" if missing else ""
+    names = html.escape(", ".join(missing))
+    absent = f"<p class='banner'>Not executed yet, or not readable: {names}.</p>" if missing else ""
     return PAGE.substitute(
         title=html.escape(TITLE),
         style=STYLE,
         contents="\n".join(contents(one) for one in sections),
         banner=quick + absent,
-        claims=claims_table(results / "claims.csv"),
-        provenance=provenance_line(results / "provenance.json"),
+        claims=claims_table(outputs / "results" / "claims.csv"),
+        provenance=provenance_line(outputs),
         sections="\n".join(
             f"<section id='{one.name}'><p class='source'>{one.name}.ipynb</p>\n{one.body}</section>" for one in sections
         ),
     )
 
 
-def section(name: str, path: Path) -> Section:
-    """Convert one executed notebook."""
-    notebook = nbformat.read(path, as_version=4)
+def section(name: str, path: Path) -> Section | None:
+    """Convert one executed notebook; None where there is none that can be read."""
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except (FileNotFoundError, ValueError, AttributeError, KeyError, TypeError, nbformat.ValidationError):
+        return None
     notebook.metadata.pop("widgets", None)
     exporter = Exporter(raw_template=TEMPLATE, embed_images=True, sanitize_html=False)
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
@@ -174,12 +177,11 @@ def cell(text: str, verdict: bool) -> str:
     return f"<td{html.escape(kind, quote=False)}>{html.escape(text)}</td>"
 
 
-def provenance_line(path: Path) -> str:
-    """Commit, machine and time of the run in a sentence."""
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+def provenance_line(outputs: Path) -> str:
+    """Commit, machine and time of the run in a sentence; nothing without a provenance that can be read."""
+    if not provenance.there(outputs):
         return ""
+    facts = provenance.read(outputs)
     runs = [run for run in facts.get("notebooks", {}).values() if run]
     finished = max((run["finished"] for run in runs), default="")[:16].replace("T", " ")
     commit = (facts.get("commit") or "no commit")[:10] + (" with local changes" if facts.get("dirty") else "")

@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from dnslib import _NAMES
+from dnslib.paths import readable
 from dnslib.study.notebooks import Notebook
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -154,7 +155,9 @@ def folder_digest(folder: str) -> str:
         return ""
     root = Path(folder)
     files = sorted(path for path in root.rglob("*") if path.is_file())
-    return digest(*(f"{path.relative_to(root)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files))
+    return digest(
+        *(f"{readable(path.relative_to(root))} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files)
+    )
 
 
 def file_digest(path: Path) -> str:
