@@ -182,7 +182,7 @@ def _compiled(frames: Callable) -> Callable:
     """``frames`` in TorchScript, which runs without Python's lock; as it is where PyTorch has no TorchScript left."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # torch.compile would need a C++ compiler
+            warnings.simplefilter("ignore")  # of being deprecated; torch.compile would need a C++ compiler
             return torch.jit.script(frames)
     except (AttributeError, RuntimeError):
         return frames
