@@ -24,6 +24,8 @@ from dnslib.study.console import Console
 from dnslib.study.notebooks import discover, in_order, select
 from dnslib.study.runner import StudyError, locked, run
 
+KEPT = "what is finished is kept, the same command goes on from there"
+
 
 class Parser(argparse.ArgumentParser):
     """Misuse is one line, without the usage text before it."""
@@ -45,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     except StudyError as error:
         return complain(f"the study failed: {error}", 1)
     except KeyboardInterrupt:
-        return complain("interrupted; what is finished is kept, the same command goes on from there", 130)
+        return complain(f"interrupted; {KEPT}", 130)
     except BrokenPipeError:  # who reads our output has seen enough, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
@@ -229,7 +231,7 @@ def write_report(notebooks, outputs: Path, profile: str) -> None:
 
 def stop(number: int, _frame) -> None:
     """Leave by the way of an exception, so that unfinished files are removed."""
-    sys.exit(128 + number)
+    sys.exit(complain(f"stopped; {KEPT}", 128 + number))
 
 
 if __name__ == "__main__":
