@@ -223,7 +223,7 @@ def test_latency_is_measured_here_whatever_the_scheduler(tmp_path, monkeypatch):
 
     def measure(*_):
         where.append(os.getpid())
-        return pd.DataFrame([1])
+        return pd.DataFrame({"model": ["CRUSE32"]})
 
     monkeypatch.setattr(experiments.streaming, "measure_everywhere", measure)
     lab = laboratory(tmp_path, "tcp://127.0.0.1:1")  # nobody answers there

@@ -321,19 +321,23 @@ def test_a_damaged_cache_names_the_folder_to_delete(tmp_path, name, share):
     path = prepared(data, tmp_path / "out").folder / name
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(MisuseError, match=f"damaged .*: delete {tmp_path / 'out' / 'data'} and start again"):
+    with pytest.raises(MisuseError, match=f"The prepared data in {path.parent} are damaged .*: delete that folder"):
         prepared(data, tmp_path / "out")
-    shutil.rmtree(tmp_path / "out" / "data")
+    shutil.rmtree(path.parent)
     prepared(data, tmp_path / "out")
+    assert path.read_bytes()[-20:] == content[-20:]
 
 
 def test_samples_cut_short_are_not_believed(tmp_path):
-    corpora = prepared(many(tmp_path / "data", speakers=4, files=1), tmp_path / "out")
+    data = many(tmp_path / "data", speakers=4, files=1)
+    corpora = prepared(data, tmp_path / "out")
     samples = next((tmp_path / "out" / "data").glob("store-*/speech.npy"))
     with samples.open("r+b") as file:
         file.truncate(samples.stat().st_size - 2)
     with pytest.raises(MisuseError, match="damaged"):
         open_corpora(corpora.folder)
+    shutil.rmtree(corpora.folder)
+    assert prepared(data, tmp_path / "out").digest == corpora.digest
 
 
 def test_a_damaged_pointer_leads_to_a_new_scan(tmp_path):

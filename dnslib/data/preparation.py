@@ -71,10 +71,11 @@ def open_corpora(folder: Path) -> Corpora:
     try:
         return _opened(folder)
     except (FileNotFoundError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
-        reason = " ".join(str(error).split())[:100]
+        missing = isinstance(error, FileNotFoundError) and f"{Path(error.filename).name} is missing"
+        reason = missing or " ".join(str(error).split())[:100]
         raise MisuseError(
-            f"The prepared data in {folder} are damaged ({reason}): delete {folder.parent} and start again, which "
-            "prepares them anew; trained networks are kept."
+            f"The prepared data in {folder} are damaged ({reason}): delete that folder and start again, which makes "
+            "it anew; trained networks are kept."
         ) from None
 
 
