@@ -14,6 +14,8 @@ from dnslib import data, quality
 from dnslib.errors import MisuseError
 from dnslib.paths import write_atomically
 
+DAMAGE = (FileNotFoundError, ValueError, KeyError, TypeError)  # MisuseError, pandas' and json's errors are ValueErrors
+
 
 def source_digest(module) -> str:
     """Eight hexadecimal digits of the source of a module, or of all files of a package."""
@@ -56,12 +58,7 @@ def reading(path: Path, made_with: Path | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except (
-        FileNotFoundError,
-        ValueError,
-        KeyError,
-        TypeError,
-    ) as error:  # pandas' and json's errors, and MisuseError, are ValueErrors
+    except DAMAGE as error:
         reason = " ".join(str(error).split())[:200]
         raise MisuseError(
             f"{path} is damaged or gone ({reason}): delete {made_with or path} and start again."
