@@ -16,6 +16,7 @@ from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
+from dnslib.errors import MisuseError
 from dnslib.paths import write_atomically
 from dnslib.progress import duration
 from dnslib.study import provenance
@@ -179,9 +180,10 @@ def cell(text: str, verdict: bool) -> str:
 
 def provenance_line(outputs: Path) -> str:
     """Commit, machine and time of the run in a sentence; nothing without a provenance that can be read."""
-    if not provenance.there(outputs):
+    try:
+        facts = provenance.read(outputs)
+    except MisuseError:
         return ""
-    facts = provenance.read(outputs)
     runs = [run for run in facts.get("notebooks", {}).values() if run]
     finished = max((run["finished"] for run in runs), default="")[:16].replace("T", " ")
     commit = (facts.get("commit") or "no commit")[:10] + (" with local changes" if facts.get("dirty") else "")
