@@ -232,5 +232,6 @@ def test_noisy_clips_of_the_challenges_test_sets(folder, noisy, other, tmp_path)
 
 
 def test_recordings_of_one_name_in_several_folders_stay_apart(tmp_path):
-    write(tmp_path / "calls", ["alice/call.wav", "bob/call.wav", "bob/other.wav"])
-    assert [clip.name for clip in noisy_clips(tmp_path / "calls")] == ["call", "call (2)", "other"]
+    write(tmp_path / "calls", ["alice/call.wav", "bob/call.flac", "bob/call.wav", "bob/other.wav"])
+    names = [clip.name for clip in noisy_clips(tmp_path / "calls")]
+    assert names == ["alice/call", "bob/call", "bob/call (2)", "other"]

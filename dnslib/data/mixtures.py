@@ -131,7 +131,8 @@ def make_clip(split: Split, index: int, speaker: str, noise: str, place: float, 
 def noisy_clips(folder: str | Path) -> list[Clip]:
     """Every usable recording below a folder, such as a blind set of the DNS Challenge, at 16 kHz mono.
 
-    Prints one line for each file that is skipped (not audio, silent, NaN, shorter than a frame) or converted.
+    A clip is named by its path in the folder, without the suffix. Prints one line for each file that is skipped (not
+    audio, silent, NaN, shorter than a frame) or converted.
     Raises MisuseError where the folder is missing or nothing in it can be used.
     """
     folder = paths.resolve(folder)
@@ -139,7 +140,7 @@ def noisy_clips(folder: str | Path) -> list[Clip]:
         raise MisuseError(f"The folder of noisy clips {folder} does not exist.")
     clips = []
     for path in folders.files(folder):
-        name = str(path.relative_to(folder))
+        name = paths.readable(path.relative_to(folder))
         try:
             samples, rate = folders.read_as_is(path)
             noisy = folders.converted(samples, rate)
@@ -150,7 +151,7 @@ def noisy_clips(folder: str | Path) -> list[Clip]:
             continue
         if samples.shape[1] > 1 or rate != SAMPLE_RATE:
             print(f"{name} is converted from {samples.shape[1]} channels at {rate} Hz to one at 16000 Hz.", flush=True)
-        clips.append(Clip(path.stem, noisy, None, float("nan"), level_dbfs(noisy), "", ""))
+        clips.append(Clip(name.removesuffix(path.suffix), noisy, None, float("nan"), level_dbfs(noisy), "", ""))
     if not clips:
         raise MisuseError(f"The folder {folder} holds no noisy clip that can be used (wav, flac, ogg, mp3).")
     return clips
@@ -188,7 +189,7 @@ def two_noises(corpus: Corpus, rng: np.random.Generator, samples: int, most: flo
 
 
 def in_turn(corpus: Corpus, rng: np.random.Generator) -> list[str]:
-    """The sources of a noise corpus, shuffled, one of each kind after the other (a kind: the name up to - or /)."""
+    """The sources of a noise corpus, shuffled, one of each kind after the other (a kind: the name up to a hyphen)."""
     kinds: dict[str, list[str]] = {}
     for source in rng.permutation(sorted(corpus.by_source)).tolist():
         kinds.setdefault(source.partition("-")[0], []).append(source)
