@@ -49,6 +49,7 @@ class Recipe:
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
     freeze_zeros: bool = False  # sparse fine-tuning: GRU weights that are zero at the start stay zero
+    pause_weight: float = 0.0  # of what is left in pauses, see `loss`; 0: the paper's loss
 
 
 def learning_rate_at(step: int, recipe: Recipe) -> float:
@@ -77,7 +78,7 @@ def train(model: Cruse, batches: Batches, recipe: Recipe, folder: Path, descript
     steps = range(len(history), recipe.steps)
     for step, (noisy, target) in zip(track(steps, description=description), prefetched(batches, steps), strict=False):
         rate = learning_rate_at(step, recipe)
-        loss, norm = _step(model, optimiser, rate, noisy.to(device), target.to(device))
+        loss, norm = _step(model, optimiser, rate, noisy.to(device), target.to(device), recipe.pause_weight)
         if not math.isfinite(loss):
             raise RuntimeError(f"{description}: the loss is {loss} at step {step}.")
         _reapply(masks, model)
@@ -91,7 +92,7 @@ def train(model: Cruse, batches: Batches, recipe: Recipe, folder: Path, descript
 
 @torch.inference_mode()
 def validate(model: Cruse, batches: Batches) -> float:
-    """Mean loss over the first two batches of a held-out split."""
+    """Mean loss over the first two batches of a held-out split, pauses without a weight."""
     model.eval()
     losses = []
     for step in range(VALIDATION_BATCHES):
@@ -100,14 +101,16 @@ def validate(model: Cruse, batches: Batches) -> float:
     return sum(losses) / len(losses)
 
 
-def _step(model, optimiser, rate: float, noisy: torch.Tensor, target: torch.Tensor) -> tuple[float, float]:
+def _step(
+    model, optimiser, rate: float, noisy: torch.Tensor, target: torch.Tensor, pause_weight: float
+) -> tuple[float, float]:
     """One optimiser step; the loss and the norm of its gradient."""
     for group in optimiser.param_groups:
         group["lr"] = rate
     optimiser.zero_grad(set_to_none=True)
     with reduced_precision(noisy.device):
         estimate = apply_gain(model, noisy)
-    loss = compressed_spectral_loss(estimate, target)
+    loss = compressed_spectral_loss(estimate, target, pause_weight)
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_CLIP)
     optimiser.step()

@@ -151,7 +151,7 @@ def same_parameters(a: Cruse, b: Cruse) -> bool:
 ANOTHER = {
     "widths": (4, 4, 8, 12), "steps": 11, "learning_rate": 2e-3, "weight_decay": 0.2, "batch_size": 3,
     "crop_seconds": 1.5, "seed": 1, "data": "other", "sparsity": 0.25, "start": Run((4, 4, 8, 8)), "groups": 2,
-    "speed_change": 0.1,
+    "speed_change": 0.1, "pause_weight": 0.1,
 }  # fmt: skip
 
 

@@ -81,11 +81,57 @@ def test_pauses_do_not_lower_the_level():
     assert active_level(torch.cat(parts)).tolist() == pytest.approx([full, full, with_quiet_half, full], rel=1e-5)
 
 
+def spoken_then_silent(residue_db: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """A tone that stops half way, exactly a bin wide, and the same with a softer one left over in the pause."""
+    tone = 0.1 * torch.sin(2 * math.pi * torch.arange(3200) / 16)[None]
+    spoken = torch.cat([tone, 0 * tone], dim=1)
+    return spoken + 10 ** (residue_db / 20) * torch.cat([0 * tone, tone], dim=1), spoken
+
+
+def test_what_is_left_in_a_pause_counts_by_its_level():
+    """In bel above -90 dB, by numpy: of 41 frames the tone is in 0 to 20, the two after them count as speech too."""
+    softer, spoken = spoken_then_silent(-50.0)
+    louder, _ = spoken_then_silent(-40.0)
+    bels = []
+    for waveform in (softer, louder):
+        padded = np.pad(waveform[0].double().numpy() / (0.1 / math.sqrt(2)), (160, 160))
+        frames = np.stack([padded[160 * t : 160 * t + 320] for t in range(23, 41)])
+        power = np.abs(np.fft.rfft(frames * np.sin(np.pi * np.arange(320) / 320))) ** 2
+        bels.append(np.log10(1 + power / 1e-7).sum() / (41 * 161))
+    losses = [compressed_spectral_loss(waveform, spoken, weight).item() for waveform in (softer, louder)
+              for weight in (0.2, 0.3)]  # fmt: skip
+    # the error in the two frames after the tone does not depend on the weight
+    assert [10 * (b - a) for a, b in (losses[:2], losses[2:])] == pytest.approx(bels, rel=1e-3)
+
+
+def test_a_loud_frame_in_a_pause_costs_the_error_to_a_pause_40_db_softer():
+    """A network in doubt is not driven to silence: without a floor in the target both losses are the same there."""
+    loud, spoken = spoken_then_silent(-20.0)
+    assert compressed_spectral_loss(loud, spoken, 0.2).item() == compressed_spectral_loss(loud, spoken).item()
+
+
+def test_the_noise_floor_of_a_recording_is_not_worth_keeping():
+    """With a weight of pauses silence is better there than the floor itself, without one it is worse."""
+    floor = 3e-4 * noise(1, 6400)  # 47 dB below the tone
+    spoken = spoken_then_silent(-200.0)[1]
+    target = spoken + floor
+    kept, silent = target, torch.cat([target[:, :3200], 0 * target[:, 3200:]], dim=1)
+    assert compressed_spectral_loss(silent, target, 0.2) < compressed_spectral_loss(kept, target, 0.2)
+    assert compressed_spectral_loss(silent, target) > compressed_spectral_loss(kept, target)
+
+
+def test_speech_is_compared_as_ever():
+    """Where no frame is a pause, a weight of pauses changes nothing."""
+    estimate, target = noise(2, 3200, seed=1), noise(2, 3200)
+    assert compressed_spectral_loss(estimate, target, 0.2) == compressed_spectral_loss(estimate, target)
+
+
 @pytest.mark.parametrize("target", [torch.zeros(1, 800), noise(1, 800)], ids=["silence", "noise"])
 @pytest.mark.parametrize("same", [True, False], ids=["perfect", "silent estimate"])
-def test_loss_and_gradient_are_finite_at_silence(target, same):
+@pytest.mark.parametrize("pause_weight", [0.0, 0.2])
+def test_loss_and_gradient_are_finite_at_silence(target, same, pause_weight):
     estimate = (target.clone() if same else torch.zeros_like(target)).requires_grad_()
-    loss = compressed_spectral_loss(estimate, target)
+    loss = compressed_spectral_loss(estimate, target, pause_weight)
     loss.backward()
     assert loss.isfinite()
     assert estimate.grad.isfinite().all()
