@@ -12,9 +12,8 @@ from dnslib.stft import HOP, stft
 
 COMPRESSION = 0.3  # c, the exponent of the magnitudes
 COMPLEX_WEIGHT = 0.3  # λ, the share of the phase-aware term
-ACTIVE_BELOW_PEAK_DB = 40.0  # frames quieter than this below the loudest do not count for the level
+ACTIVE_BELOW_PEAK_DB = 40.0  # what is quieter than this below the loudest is a pause and does not count for the level
 PAUSE_GAIN = 0.01  # of a target's pauses, where they have a weight of their own
-PAUSE_BELOW_PEAK_DB = 40.0  # frames quieter than this below the loudest are pauses, but for two beside louder ones
 QUIET_BELOW_PEAK_DB = 30.0  # frames of the estimate that the network has taken for a pause
 SILENCE = 1e-7  # power of a bin that counts as silent, 90 dB below speech
 _TINY_POWER = 1e-5  # keeps |S|^c differentiable at zero; speech at active level 1 has about 1e2 a bin
@@ -51,10 +50,13 @@ def compressed_error(s: torch.Tensor, s_hat: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def speech_and_quiet(s: torch.Tensor, s_hat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Frames with speech in the target, and its pauses that are quiet in the estimate: two of ``(B, T, 1)``, bool."""
+    """Frames with speech in the target, and its pauses that are quiet in the estimate: two of ``(B, T, 1)``, bool.
+
+    The two frames on either side of a loud one count as speech.
+    """
     power, power_hat = (_power(spectrum).mean(-1) for spectrum in (s, s_hat))
     peak = power.amax(-1, keepdim=True)
-    loud = power > peak * 10 ** (-PAUSE_BELOW_PEAK_DB / 10)
+    loud = power > peak * 10 ** (-ACTIVE_BELOW_PEAK_DB / 10)
     speech = max_pool1d(loud.float(), 5, stride=1, padding=2) > 0
     quiet = ~speech & (power_hat < peak * 10 ** (-QUIET_BELOW_PEAK_DB / 10))
     return speech[..., None], quiet[..., None]
