@@ -35,7 +35,7 @@ def compressed_spectral_loss(estimate: torch.Tensor, target: torch.Tensor, pause
         return compressed_error(s, s_hat).mean()
     speech, quiet = speech_and_quiet(s, s_hat)
     error = compressed_error(torch.where(speech, s, PAUSE_GAIN * s), s_hat)
-    residue = torch.log10(1 + (s_hat.real.square() + s_hat.imag.square()) / SILENCE)
+    residue = torch.log10(1 + _squared(s_hat) / SILENCE)
     return torch.where(quiet, pause_weight * residue, error).mean()
 
 
@@ -44,8 +44,7 @@ def compressed_error(s: torch.Tensor, s_hat: torch.Tensor) -> torch.Tensor:
     magnitude, magnitude_hat = compressed_magnitude(s), compressed_magnitude(s_hat)
     by_magnitude = (magnitude - magnitude_hat).square()
     difference = s * (magnitude / _magnitude(s)) - s_hat * (magnitude_hat / _magnitude(s_hat))
-    by_phase = difference.real.square() + difference.imag.square()
-    return (1 - COMPLEX_WEIGHT) * by_magnitude + COMPLEX_WEIGHT * by_phase
+    return (1 - COMPLEX_WEIGHT) * by_magnitude + COMPLEX_WEIGHT * _squared(difference)
 
 
 @torch.no_grad()
@@ -76,7 +75,11 @@ def active_level(waveform: torch.Tensor) -> torch.Tensor:
 
 
 def _power(spectrum: torch.Tensor) -> torch.Tensor:
-    return spectrum.real.square() + spectrum.imag.square() + _TINY_POWER
+    return _squared(spectrum) + _TINY_POWER
+
+
+def _squared(spectrum: torch.Tensor) -> torch.Tensor:
+    return spectrum.real.square() + spectrum.imag.square()
 
 
 def _magnitude(spectrum: torch.Tensor) -> torch.Tensor:

@@ -13,8 +13,8 @@ def noisy_clips(folder: str | Path) -> list[Clip]:
     """Every usable noisy recording below a folder, see `mixtures.noisy_clips`: your own calls, or a test set.
 
     In a test set of the DNS Challenge these are the clips in its ``noisy`` and ``real_recordings`` folders, not the
-    clean and enrolment speech beside them. A clip has the name of its file; where several
-    have the same one, their folders in front, and after that a number behind.
+    clean and enrolment speech beside them. A clip has the name of its file; where several have the same one, their
+    folders in front, and after that a number behind.
     """
     folder = paths.resolve(folder)
     roots = layouts.noisy_folders(folder) if folder.is_dir() else [folder]
@@ -24,11 +24,12 @@ def noisy_clips(folder: str | Path) -> list[Clip]:
         print(f"recognised: a test set without reference, {len(clips)} noisy clips in {names}", flush=True)
     short = [PurePosixPath(clip.name).name for _, clip in clips]
     counts = Counter(short)
-    named = [
-        name if counts[name] == 1 else paths.readable(root.relative_to(folder) / clip.name)
-        for name, (root, clip) in zip(short, clips, strict=True)
-    ]
-    return numbered([replace(clip, name=name) for name, (_, clip) in zip(named, clips, strict=True)])
+    return numbered(
+        [
+            replace(clip, name=name if counts[name] == 1 else paths.readable(root.relative_to(folder) / clip.name))
+            for name, (root, clip) in zip(short, clips, strict=True)
+        ]
+    )
 
 
 def numbered(clips: list[Clip]) -> list[Clip]:

@@ -29,7 +29,9 @@ def train_network(run: Run, folder: Path, load: Callable[[Run], Cruse], corpora:
     started = time.perf_counter()
     model, history = first_network(run, load), []
     if run.steps:
-        recipe = Recipe(run.steps, run.learning_rate, run.weight_decay, run.sparsity > 0, run.pause_weight)
+        recipe = Recipe(
+            run.steps, run.learning_rate, run.weight_decay, freeze_zeros=run.sparsity > 0, pause_weight=run.pause_weight
+        )
         batches = data.Mixtures(corpora().train, run.seed, run.batch_size, run.crop_seconds, device(), run.speed_change)
         history = train(model.to(device()), batches, recipe, folder, description=f"training {describe(run)}")
     model = model.cpu()
