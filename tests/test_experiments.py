@@ -363,6 +363,19 @@ def test_fine_tuning_goes_on_from_the_slice(trained, tmp_path):
     assert same_parameters(trained.load(run), expected)
 
 
+def test_the_weight_of_pauses_reaches_the_loss_of_every_step_but_not_the_validation(tmp_path, monkeypatch):
+    weights, original = [], training.compressed_spectral_loss
+
+    def loss(estimate, target, pause_weight=0.0):
+        weights.append(pause_weight)
+        return original(estimate, target, pause_weight)
+
+    monkeypatch.setattr(training, "compressed_spectral_loss", loss)
+    lab = Laboratory(settings(tmp_path, pause_weight=0.25))
+    lab.train(lab.baseline())
+    assert weights == [0.25] * STEPS + [0.0] * training.VALIDATION_BATCHES
+
+
 @pytest.mark.parametrize("fine_tuned", [False, True])
 def test_a_sparse_run_keeps_its_zeros(trained, fine_tuned):
     run = trained.sparse(0.75, fine_tuned)
