@@ -1,9 +1,12 @@
 """The loss CRUSE is trained with: compressed complex mean squared error of consistent spectra.
 
 Waveforms are (B, samples). Source: CRUSE paper (arXiv 2101.09249), its loss section: c = 0.3, λ = 0.3.
-Ours is what a weight of the pauses adds: recordings carry a noise floor, and a network that has learned to give it back
-leaves a murmur between the words, which DNSMOS P.835 marks down.
+Ours is what `LossWeights` add: recordings carry a noise floor, and a network that has learned to give it back leaves a
+murmur between the words; and a network in doubt gives too little speech rather than too much (an asymmetric loss, as in
+VoiceFilter-Lite, arXiv 2009.04323, counters that). DNSMOS P.835 marks down both.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import max_pool1d
@@ -11,7 +14,6 @@ from torch.nn.functional import max_pool1d
 from dnslib.stft import HOP, stft
 
 COMPRESSION = 0.3  # c, the exponent of the magnitudes
-COMPLEX_WEIGHT = 0.3  # λ, the share of the phase-aware term
 ACTIVE_BELOW_PEAK_DB = 40.0  # what is quieter than this below the loudest is a pause and does not count for the level
 PAUSE_GAIN = 0.01  # of a target's pauses, where they have a weight of their own
 QUIET_BELOW_PEAK_DB = 30.0  # frames of the estimate that the network has taken for a pause
@@ -19,32 +21,51 @@ SILENCE = 1e-7  # power of a bin that counts as silent, 90 dB below speech
 _TINY_POWER = 1e-5  # keeps |S|^c differentiable at zero; speech at active level 1 has about 1e2 a bin
 
 
-def compressed_spectral_loss(estimate: torch.Tensor, target: torch.Tensor, pause_weight: float = 0.0) -> torch.Tensor:
+@dataclass(frozen=True)
+class LossWeights:
+    """What the loss weighs; by default as in the CRUSE paper."""
+
+    complex_share: float = 0.3  # λ, the share of the phase-aware term
+    over_suppression: float = 1.0  # of a magnitude error where the estimate is below the target
+    pauses: float = 0.0  # of what is left in pauses
+
+
+PAPER = LossWeights()
+LOSSES = {"paper": PAPER, "weighted": LossWeights(complex_share=0.15, over_suppression=2.0, pauses=0.2)}
+
+
+def compressed_spectral_loss(
+    estimate: torch.Tensor, target: torch.Tensor, weights: LossWeights = PAPER
+) -> torch.Tensor:
     """Scalar: (1 - λ) mean (|S|^c - |Ŝ|^c)² + λ mean | |S|^c e^{jφ} - |Ŝ|^c e^{jφ̂} |² over all bins of the batch.
 
     Both waveforms are divided by the active level of the target first, so that quiet examples count as loud ones. As
     the estimate is a waveform, its spectrum is consistent: one that the inverse transform does not change.
 
-    With a ``pause_weight`` the target's pauses are 40 dB softer than recorded, and where the estimate is quiet in them,
-    the error gives way to ``pause_weight`` times its power above silence, in bel: what is quiet becomes silent, and a
-    frame in doubt, which the network has left loud, costs what it did.
+    Where |Ŝ| < |S|, the first term counts ``over_suppression`` times. With a weight of ``pauses`` the target's pauses
+    are 40 dB softer than recorded, and where the estimate is quiet in them, the error gives way to ``pauses`` times its
+    power above silence, in bel: what is quiet becomes silent, and a frame in doubt, which the network has left loud,
+    costs what it did.
     """
     level = active_level(target)[:, None]
     s, s_hat = stft(target / level), stft(estimate / level)
-    if not pause_weight:
-        return compressed_error(s, s_hat).mean()
+    if not weights.pauses:
+        return compressed_error(s, s_hat, weights).mean()
     speech, quiet = speech_and_quiet(s, s_hat)
-    error = compressed_error(torch.where(speech, s, PAUSE_GAIN * s), s_hat)
+    error = compressed_error(torch.where(speech, s, PAUSE_GAIN * s), s_hat, weights)
     residue = torch.log10(1 + _squared(s_hat) / SILENCE)
-    return torch.where(quiet, pause_weight * residue, error).mean()
+    return torch.where(quiet, weights.pauses * residue, error).mean()
 
 
-def compressed_error(s: torch.Tensor, s_hat: torch.Tensor) -> torch.Tensor:
+def compressed_error(s: torch.Tensor, s_hat: torch.Tensor, weights: LossWeights = PAPER) -> torch.Tensor:
     """Error of every bin, real, of two complex spectra of the same shape."""
     magnitude, magnitude_hat = compressed_magnitude(s), compressed_magnitude(s_hat)
-    by_magnitude = (magnitude - magnitude_hat).square()
+    missing = magnitude - magnitude_hat
+    by_magnitude = missing.square()
+    if weights.over_suppression != 1:
+        by_magnitude = torch.where(missing > 0, weights.over_suppression * by_magnitude, by_magnitude)
     difference = s * (magnitude / _magnitude(s)) - s_hat * (magnitude_hat / _magnitude(s_hat))
-    return (1 - COMPLEX_WEIGHT) * by_magnitude + COMPLEX_WEIGHT * _squared(difference)
+    return (1 - weights.complex_share) * by_magnitude + weights.complex_share * _squared(difference)
 
 
 @torch.no_grad()

@@ -33,7 +33,7 @@ class Settings(BaseModel):
     batch_size: int = Field(8, ge=1, description="crops in a batch")
     crop_seconds: float = Field(2.0, ge=0.5, description="length of a training crop")
     speed_change: float = Field(0.0, ge=0, le=0.5, description="of training crops, at most; of noise 4 times as much")
-    pause_weight: float = Field(0.0, ge=0, le=10, description="of what is left in pauses; 0: the paper's loss")
+    loss: Literal["paper", "weighted"] = Field("paper", description="weighted: speech kept more, pauses silent")
     learning_rate: float = Field(0.004, gt=0, le=1, description="peak learning rate of AdamW")
     weight_decay: float = Field(0.1, ge=0, description="weight decay of AdamW")
     test_clips: int = Field(20, ge=2, description="clips that every network is scored on")

@@ -21,7 +21,7 @@ from typing import Protocol
 import torch
 
 from dnslib.errors import MisuseError
-from dnslib.loss import compressed_spectral_loss
+from dnslib.loss import PAPER, LossWeights, compressed_spectral_loss
 from dnslib.model import Cruse, apply_gain
 from dnslib.paths import write_atomically
 from dnslib.progress import track
@@ -49,7 +49,7 @@ class Recipe:
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
     freeze_zeros: bool = False  # sparse fine-tuning: GRU weights that are zero at the start stay zero
-    pause_weight: float = 0.0  # of what is left in pauses, see `loss`; 0: the paper's loss
+    loss: LossWeights = PAPER
 
 
 def learning_rate_at(step: int, recipe: Recipe) -> float:
@@ -78,7 +78,7 @@ def train(model: Cruse, batches: Batches, recipe: Recipe, folder: Path, descript
     steps = range(len(history), recipe.steps)
     for step, (noisy, target) in zip(track(steps, description=description), prefetched(batches, steps), strict=False):
         rate = learning_rate_at(step, recipe)
-        loss, norm = _step(model, optimiser, rate, noisy.to(device), target.to(device), recipe.pause_weight)
+        loss, norm = _step(model, optimiser, rate, noisy.to(device), target.to(device), recipe.loss)
         if not math.isfinite(loss):
             raise RuntimeError(f"{description}: the loss is {loss} at step {step}.")
         _reapply(masks, model)
@@ -92,7 +92,7 @@ def train(model: Cruse, batches: Batches, recipe: Recipe, folder: Path, descript
 
 @torch.inference_mode()
 def validate(model: Cruse, batches: Batches) -> float:
-    """Mean loss over the first two batches of a held-out split, pauses without a weight."""
+    """Mean loss over the first two batches of a held-out split, always the paper's."""
     model.eval()
     losses = []
     for step in range(VALIDATION_BATCHES):
@@ -102,7 +102,7 @@ def validate(model: Cruse, batches: Batches) -> float:
 
 
 def _step(
-    model, optimiser, rate: float, noisy: torch.Tensor, target: torch.Tensor, pause_weight: float
+    model, optimiser, rate: float, noisy: torch.Tensor, target: torch.Tensor, weights: LossWeights
 ) -> tuple[float, float]:
     """One optimiser step; the loss and the norm of its gradient."""
     for group in optimiser.param_groups:
@@ -110,7 +110,7 @@ def _step(
     optimiser.zero_grad(set_to_none=True)
     with reduced_precision(noisy.device):
         estimate = apply_gain(model, noisy)
-    loss = compressed_spectral_loss(estimate, target, pause_weight)
+    loss = compressed_spectral_loss(estimate, target, weights)
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_CLIP)
     optimiser.step()

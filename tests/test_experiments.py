@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from safetensors.torch import load_file, save
 from dnslib import data, experiments, export, paper, profiling, quality, training
 from dnslib.errors import MisuseError
 from dnslib.experiments import CYCLE_SEEDS, Laboratory, Run, configuration_name, describe, train_all
+from dnslib.loss import LOSSES, PAPER
 from dnslib.model import Cruse, enhance, parameter_count
 from dnslib.pruning import prune, sparsify
 from dnslib.settings import Settings
@@ -151,7 +153,7 @@ def same_parameters(a: Cruse, b: Cruse) -> bool:
 ANOTHER = {
     "widths": (4, 4, 8, 12), "steps": 11, "learning_rate": 2e-3, "weight_decay": 0.2, "batch_size": 3,
     "crop_seconds": 1.5, "seed": 1, "data": "other", "sparsity": 0.25, "start": Run((4, 4, 8, 8)), "groups": 2,
-    "speed_change": 0.1, "pause_weight": 0.1,
+    "speed_change": 0.1, "loss": "weighted",
 }  # fmt: skip
 
 
@@ -363,17 +365,21 @@ def test_fine_tuning_goes_on_from_the_slice(trained, tmp_path):
     assert same_parameters(trained.load(run), expected)
 
 
-def test_the_weight_of_pauses_reaches_the_loss_of_every_step_but_not_the_validation(tmp_path, monkeypatch):
-    weights, original = [], training.compressed_spectral_loss
+def test_the_loss_asked_for_is_that_of_every_step_but_not_of_the_validation(tmp_path, monkeypatch):
+    asked, original = [], training.compressed_spectral_loss
 
-    def loss(estimate, target, pause_weight=0.0):
-        weights.append(pause_weight)
-        return original(estimate, target, pause_weight)
+    def loss(estimate, target, weights=PAPER):
+        asked.append(weights)
+        return original(estimate, target, weights)
 
     monkeypatch.setattr(training, "compressed_spectral_loss", loss)
-    lab = Laboratory(settings(tmp_path, pause_weight=0.25))
+    lab = Laboratory(settings(tmp_path, loss="weighted"))
     lab.train(lab.baseline())
-    assert weights == [0.25] * STEPS + [0.0] * training.VALIDATION_BATCHES
+    assert asked == [LOSSES["weighted"]] * STEPS + [PAPER] * training.VALIDATION_BATCHES
+
+
+def test_every_loss_is_a_setting():
+    assert get_args(Settings.model_fields["loss"].annotation) == tuple(LOSSES)
 
 
 @pytest.mark.parametrize("fine_tuned", [False, True])

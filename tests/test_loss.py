@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from dnslib.loss import active_level, compressed_spectral_loss
+from dnslib.loss import LOSSES, LossWeights, active_level, compressed_spectral_loss
 
 C, LAMBDA = 0.3, 0.3  # CRUSE paper
+QUIET = LossWeights(pauses=0.2)
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -56,6 +57,22 @@ def test_the_wrong_sign_costs_phase_only():
     assert loss.item() == pytest.approx(LAMBDA * 4 * IMPULSE_MEAN, rel=1e-4)
 
 
+def test_the_share_of_the_phase_aware_term():
+    loss = compressed_spectral_loss(-impulse(), impulse(), LossWeights(complex_share=0.5))
+    assert loss.item() == pytest.approx(0.5 * 4 * IMPULSE_MEAN, rel=1e-4)
+
+
+@pytest.mark.parametrize(("gain", "factor"), [(0.5, 3.0), (2.0, 1.0)], ids=["too little", "too much"])
+def test_over_suppression_weighs_too_little_in_the_first_term(gain, factor):
+    loss = compressed_spectral_loss(gain * impulse(), impulse(), LossWeights(over_suppression=3.0))
+    expected = ((1 - LAMBDA) * factor + LAMBDA) * (1 - gain**C) ** 2 * IMPULSE_MEAN
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_papers_loss_has_no_weights_of_ours():
+    assert LOSSES["paper"] == LossWeights(complex_share=LAMBDA, over_suppression=1.0, pauses=0.0)
+
+
 def test_equals_the_formula_in_numpy():
     target, estimate = noise(3, 3200), noise(3, 3200, seed=1) * torch.tensor([[0.1], [1.0], [3.0]]) + noise(3, 3200)
     expected = [reference(b.double().numpy(), a.double().numpy()) for a, b in zip(target, estimate, strict=True)]
@@ -98,8 +115,10 @@ def test_what_is_left_in_a_pause_counts_by_its_level():
         frames = np.stack([padded[160 * t : 160 * t + 320] for t in range(23, 41)])
         power = np.abs(np.fft.rfft(frames * np.sin(np.pi * np.arange(320) / 320))) ** 2
         bels.append(np.log10(1 + power / 1e-7).sum() / (41 * 161))
-    losses = [compressed_spectral_loss(waveform, spoken, weight).item() for waveform in (softer, louder)
-              for weight in (0.2, 0.3)]  # fmt: skip
+    weights = LossWeights(pauses=0.2), LossWeights(pauses=0.3)
+    losses = [
+        compressed_spectral_loss(waveform, spoken, one).item() for waveform in (softer, louder) for one in weights
+    ]
     # the error in the two frames after the tone does not depend on the weight
     assert [10 * (b - a) for a, b in (losses[:2], losses[2:])] == pytest.approx(bels, rel=1e-3)
 
@@ -107,7 +126,7 @@ def test_what_is_left_in_a_pause_counts_by_its_level():
 def test_a_loud_frame_in_a_pause_costs_the_error_to_a_pause_40_db_softer():
     """A network in doubt is not driven to silence: without a floor in the target both losses are the same there."""
     loud, spoken = spoken_then_silent(-20.0)
-    assert compressed_spectral_loss(loud, spoken, 0.2).item() == compressed_spectral_loss(loud, spoken).item()
+    assert compressed_spectral_loss(loud, spoken, QUIET).item() == compressed_spectral_loss(loud, spoken).item()
 
 
 def test_the_noise_floor_of_a_recording_is_not_worth_keeping():
@@ -116,22 +135,22 @@ def test_the_noise_floor_of_a_recording_is_not_worth_keeping():
     spoken = spoken_then_silent(-200.0)[1]
     target = spoken + floor
     kept, silent = target, torch.cat([target[:, :3200], 0 * target[:, 3200:]], dim=1)
-    assert compressed_spectral_loss(silent, target, 0.2) < compressed_spectral_loss(kept, target, 0.2)
+    assert compressed_spectral_loss(silent, target, QUIET) < compressed_spectral_loss(kept, target, QUIET)
     assert compressed_spectral_loss(silent, target) > compressed_spectral_loss(kept, target)
 
 
 def test_speech_is_compared_as_ever():
     """Where no frame is a pause, a weight of pauses changes nothing."""
     estimate, target = noise(2, 3200, seed=1), noise(2, 3200)
-    assert compressed_spectral_loss(estimate, target, 0.2) == compressed_spectral_loss(estimate, target)
+    assert compressed_spectral_loss(estimate, target, QUIET) == compressed_spectral_loss(estimate, target)
 
 
 @pytest.mark.parametrize("target", [torch.zeros(1, 800), noise(1, 800)], ids=["silence", "noise"])
 @pytest.mark.parametrize("same", [True, False], ids=["perfect", "silent estimate"])
-@pytest.mark.parametrize("pause_weight", [0.0, 0.2])
-def test_loss_and_gradient_are_finite_at_silence(target, same, pause_weight):
+@pytest.mark.parametrize("weights", LOSSES.values(), ids=LOSSES)
+def test_loss_and_gradient_are_finite_at_silence(target, same, weights):
     estimate = (target.clone() if same else torch.zeros_like(target)).requires_grad_()
-    loss = compressed_spectral_loss(estimate, target, pause_weight)
+    loss = compressed_spectral_loss(estimate, target, weights)
     loss.backward()
     assert loss.isfinite()
     assert estimate.grad.isfinite().all()

@@ -92,7 +92,7 @@ class Laboratory:
         return Run(
             tuple(widths), steps, s.learning_rate if learning_rate is None else learning_rate, s.weight_decay,
             s.batch_size, s.crop_seconds, s.seed if seed is None else seed, self.corpora.digest, sparsity, start,
-            speed_change=s.speed_change, pause_weight=s.pause_weight,
+            speed_change=s.speed_change, loss=s.loss,
         )  # fmt: skip
 
     # --- data -------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ class Run:
     start: "Run | None" = None  # the network this one is pruned from; None: random weights
     groups: int = 4
     speed_change: float = 0.0  # of training crops, see `data.Mixtures`
-    pause_weight: float = 0.0  # see `loss.compressed_spectral_loss`
+    loss: str = "paper"  # one of `loss.LOSSES`
 
     @property
     def key(self) -> str:
