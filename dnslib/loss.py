@@ -31,7 +31,6 @@ class LossWeights:
 
 
 PAPER = LossWeights()
-LOSSES = {"paper": PAPER, "weighted": LossWeights(complex_share=0.15, over_suppression=2.0, pauses=0.2)}
 
 
 def compressed_spectral_loss(

@@ -20,8 +20,9 @@ from safetensors.torch import load_file, save
 
 from dnslib import data, experiments, export, paper, profiling, quality, training
 from dnslib.errors import MisuseError
-from dnslib.experiments import CYCLE_SEEDS, Laboratory, Run, configuration_name, describe, train_all
-from dnslib.loss import LOSSES, PAPER
+from dnslib.experiments import CYCLE_SEEDS, Laboratory, Run, configuration_name, describe, run_of, train_all
+from dnslib.experiments.runs import LOSSES
+from dnslib.loss import PAPER, LossWeights
 from dnslib.model import Cruse, enhance, parameter_count
 from dnslib.pruning import prune, sparsify
 from dnslib.settings import Settings
@@ -153,7 +154,7 @@ def same_parameters(a: Cruse, b: Cruse) -> bool:
 ANOTHER = {
     "widths": (4, 4, 8, 12), "steps": 11, "learning_rate": 2e-3, "weight_decay": 0.2, "batch_size": 3,
     "crop_seconds": 1.5, "seed": 1, "data": "other", "sparsity": 0.25, "start": Run((4, 4, 8, 8)), "groups": 2,
-    "speed_change": 0.1, "loss": "weighted",
+    "speed_change": 0.1, "loss": LossWeights(pauses=0.1),
 }  # fmt: skip
 
 
@@ -307,7 +308,7 @@ def test_a_folder_tells_all_about_its_run(trained):
     assert files == {"config.json", "history.csv", "model.safetensors", "summary.json", "DONE"}
     config = json.loads((folder / "config.json").read_text())
     assert config.pop("code") == experiments.code_digest()
-    assert Run(**config | {"widths": tuple(config["widths"])}) == run
+    assert run_of(config) == run
     history, summary = trained.history(run), trained.summary(run)
     assert list(history) == ["step", "loss", "learning_rate", "gradient_norm"]
     assert history["step"].tolist() == list(range(STEPS))
@@ -376,6 +377,10 @@ def test_the_loss_asked_for_is_that_of_every_step_but_not_of_the_validation(tmp_
     lab = Laboratory(settings(tmp_path, loss="weighted"))
     lab.train(lab.baseline())
     assert asked == [LOSSES["weighted"]] * STEPS + [PAPER] * training.VALIDATION_BATCHES
+
+
+def test_the_papers_loss_has_no_weights_of_ours():
+    assert LOSSES["paper"] == LossWeights(complex_share=0.3, over_suppression=1.0, pauses=0.0)
 
 
 def test_every_loss_is_a_setting():

@@ -20,7 +20,7 @@ from dnslib.experiments.files import (
     waiting_lock,
     write_csv,
 )
-from dnslib.experiments.runs import Run, describe, widths_of
+from dnslib.experiments.runs import LOSSES, Run, describe, widths_of
 from dnslib.experiments.scheduling import score_all
 from dnslib.experiments.streaming import enhance_streaming, measured_once
 from dnslib.experiments.training import train_network
@@ -92,7 +92,7 @@ class Laboratory:
         return Run(
             tuple(widths), steps, s.learning_rate if learning_rate is None else learning_rate, s.weight_decay,
             s.batch_size, s.crop_seconds, s.seed if seed is None else seed, self.corpora.digest, sparsity, start,
-            speed_change=s.speed_change, loss=s.loss,
+            speed_change=s.speed_change, loss=LOSSES[s.loss],
         )  # fmt: skip
 
     # --- data -------------------------------------------------------------------------------------------------------

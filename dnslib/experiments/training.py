@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 from dnslib import data
 from dnslib.experiments.files import write_csv, write_json
 from dnslib.experiments.runs import Run, code_digest, describe
-from dnslib.loss import LOSSES
 from dnslib.model import Cruse, parameter_count
 from dnslib.paths import remove, write_atomically
 from dnslib.pruning import sparsify, sparsity
@@ -30,9 +29,7 @@ def train_network(run: Run, folder: Path, load: Callable[[Run], Cruse], corpora:
     started = time.perf_counter()
     model, history = first_network(run, load), []
     if run.steps:
-        recipe = Recipe(
-            run.steps, run.learning_rate, run.weight_decay, freeze_zeros=run.sparsity > 0, loss=LOSSES[run.loss]
-        )
+        recipe = Recipe(run.steps, run.learning_rate, run.weight_decay, freeze_zeros=run.sparsity > 0, loss=run.loss)
         batches = data.Mixtures(corpora().train, run.seed, run.batch_size, run.crop_seconds, device(), run.speed_change)
         history = train(model.to(device()), batches, recipe, folder, description=f"training {describe(run)}")
     model = model.cpu()

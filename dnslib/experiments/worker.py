@@ -7,6 +7,7 @@ from functools import lru_cache
 from dnslib.errors import MisuseError
 from dnslib.experiments.laboratory import Laboratory
 from dnslib.experiments.runs import Run
+from dnslib.loss import LossWeights
 from dnslib.settings import Settings
 
 
@@ -32,4 +33,5 @@ def laboratory_of(settings: str) -> Laboratory:
 def run_of(record: dict) -> Run:
     """The run of its ``asdict``, back from JSON."""
     start = record["start"]
-    return Run(**record | {"widths": tuple(record["widths"]), "start": start and run_of(start)})
+    nested = {"start": start and run_of(start), "loss": LossWeights(**record["loss"])}
+    return Run(**record | {"widths": tuple(record["widths"])} | nested)
