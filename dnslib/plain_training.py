@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import TypeAdapter
 from scipy import stats
 from torch import nn
 from torch.nn import functional
@@ -89,7 +90,7 @@ def train_plainly(model: PlainCruse, batches: Batches, recipe: Recipe) -> list[f
         for group in optimiser.param_groups:
             group["lr"] = learning_rate_at(step, recipe)
         optimiser.zero_grad()
-        loss = compressed_spectral_loss(apply_gain(model, noisy), target)
+        loss = compressed_spectral_loss(apply_gain(model, noisy), target, recipe.loss)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_CLIP)
         optimiser.step()
@@ -214,9 +215,8 @@ def _run(loop: str, model: Cruse, batches: Batches, recipe: Recipe) -> list[floa
 
 
 def _main(loop: str, seed: str, race: str) -> None:
-    values = json.loads(race)
     with redirect_stdout(sys.stderr):  # progress: the answer is all that is read
-        result = Race(**values | {"recipe": Recipe(**values["recipe"])}).here(loop, int(seed))
+        result = TypeAdapter(Race).validate_json(race).here(loop, int(seed))
     print(json.dumps(result))
 
 

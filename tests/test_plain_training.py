@@ -89,11 +89,12 @@ def test_the_steps_that_warm_up_leave_the_network_alone():
 
 
 @pytest.mark.slow
-def test_a_loop_of_its_own_process_learns_what_it_learns_here(tmp_path):
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_loop_of_its_own_process_learns_what_it_learns_here(tmp_path, loop):
     settings = dnslib.Settings(outputs=str(tmp_path), speech_minutes=1.0, noise_minutes=1.0)
     folder = str(dnslib.data.prepare(settings).folder)
     race = Race((4, 4, 8, 8), folder, 2, 1.0, Recipe(steps=2))
-    assert race.apart("plain", 1)["losses"] == pytest.approx(race.here("plain", 1)["losses"], rel=1e-4)
+    assert race.apart(loop, 1)["losses"] == pytest.approx(race.here(loop, 1)["losses"], rel=1e-4)
     assert race.apart("mixing", 1)["seconds"] > 0
 
 
