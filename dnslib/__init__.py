@@ -24,9 +24,9 @@ _NAMES = {
     "track": "progress",
 }
 _MODULES = (
-    "benchmark", "claims", "data", "denoiser", "deployment", "display", "enhancing", "errors", "experiments", "export",
-    "gru", "limits", "machine", "model", "paper", "paths", "plots", "profiling", "progress", "pruning", "quality",
-    "regrouping", "search", "settings", "stft", "study", "training",
+    "benchmark", "claims", "data", "denoiser", "deployment", "display", "enhancing", "errors", "exchange",
+    "experiments", "export", "gru", "limits", "machine", "model", "paper", "paths", "plots", "profiling",
+    "progress", "pruning", "published", "quality", "regrouping", "search", "settings", "stft", "study", "training",
 )  # fmt: skip
 
 __all__ = [*_NAMES, *_MODULES]

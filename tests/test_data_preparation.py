@@ -72,6 +72,20 @@ def test_no_speaker_and_no_noise_stands_in_two_splits(embedded, recordings, tmp_
     assert set.union(*speakers) == set("abcde")  # "a" of both corpora is one source
 
 
+def test_everything_is_each_recording_of_the_three_splits_once(recordings, tmp_path):
+    corpora = prepare(settings(tmp_path, recordings))
+    for kind in ("speech", "noise"):
+        parts = [getattr(getattr(corpora, split), kind) for split in SPLITS]
+        whole = getattr(corpora.everything, kind)
+        names = np.concatenate([part.names for part in parts]).tolist()
+        assert whole.names.tolist() == names
+        assert len(set(names)) == len(names)
+        assert set(whole.by_source) == set.union(*(set(part.by_source) for part in parts))
+        alone = [part.recording(index) for part in parts for index in range(len(part))]
+        assert all(np.array_equal(whole.recording(index), wave) for index, wave in enumerate(alone))
+    assert corpora.everything.rooms is corpora.test.rooms
+
+
 def test_a_folder_is_converted_and_what_cannot_be_read_is_listed(recordings, tmp_path, capsys):
     corpora = prepare(settings(tmp_path, recordings))
     skipped = (corpora.folder / "skipped.txt").read_text().splitlines()

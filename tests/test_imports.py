@@ -17,7 +17,7 @@ LAYERS = [  # a module may import modules of earlier layers only: no sideways, n
     {"model", "claims"},
     {"pruning", "export", "published"},
     {"training", "quality", "data", "profiling", "regrouping"},
-    {"deployment", "limits", "sparse_products", "plain_training", "cluster", "networks"},
+    {"deployment", "exchange", "limits", "sparse_products", "plain_training", "cluster", "networks"},
     {"experiments", "denoiser", "benchmark"},
     {"study", "enhancing", "search", "soak"},
     {"__main__"},

@@ -145,6 +145,27 @@ def test_forest_plot_is_hollow_where_nothing_is_decided(table):
     np.testing.assert_allclose(axes.containers[2][2][0].get_segments()[0][:, 0], [2.25, 2.75])
 
 
+def test_gains_stand_at_their_place_side_by_side_with_their_intervals():
+    table = pd.DataFrame(
+        {
+            "configuration": ["a", "b", "a", "b"],
+            "snr_db": [7.5, 7.5, 2.5, 2.5],
+            "delta_ovrl": [0.3, 0.2, 0.1, -0.1],
+            "delta_ovrl_ci_low": [0.2, 0.1, 0.0, -0.3],
+            "delta_ovrl_ci_high": [0.5, 0.3, 0.3, 0.1],
+        }
+    )
+    (axes,) = plots.gains(table, "snr_db").axes
+    first, second = axes.containers
+    assert list(first[0].get_ydata()) == [0.1, 0.3]  # sorted along x
+    assert list(second[0].get_ydata()) == [-0.1, 0.2]
+    at, beside = (line[0].get_xdata().astype(float) for line in (first, second))
+    np.testing.assert_allclose((at + beside) / 2, [2.5, 7.5])
+    assert (at < beside).all()
+    np.testing.assert_allclose(np.array(first[2][0].get_segments())[:, :, 1], [[0.0, 0.3], [0.2, 0.5]])
+    assert list(axes.get_xticks()) == [2.5, 7.5]
+
+
 def test_an_interval_that_is_not_there_is_not_borrowed(table):
     bare = table.drop(columns=["speedup_ci_low", "delta_ovrl_ci_low"])  # ci_low and ci_high are those of latency_ms
     for metric in ("speedup", "delta_ovrl"):
@@ -307,8 +328,18 @@ def test_figures_are_not_left_open_and_settings_not_changed(table):
         plots.ladder,
         plots.sparse_speedups,
         lambda table: plots.equivalence(table, 0.02),
+        lambda table: plots.gains(table, "snr_db"),
     ],
-    ids=lambda f: f.__name__.replace("<lambda>", "equivalence"),
+    ids=[
+        "latency_bars",
+        "speed_and_quality",
+        "layer_shares",
+        "intervals",
+        "ladder",
+        "sparse_speedups",
+        "equivalence",
+        "gains",
+    ],
 )
 def test_a_missing_column_is_named(draw):
     with pytest.raises(MisuseError, match="lacks the columns"):

@@ -11,7 +11,7 @@ from dnslib.experiments import enhance_streaming
 from dnslib.export import FORMS, export_streaming
 from dnslib.model import Cruse, enhance
 from dnslib.paper import CONFIGURATIONS
-from dnslib.published import available, pretrained
+from dnslib.published import about, available, pretrained
 from dnslib.quality import si_sdr_db
 from dnslib.study.publish import NAMES
 
@@ -31,6 +31,16 @@ def test_weights_come_back_to_half_precision(folder):
     for ours, theirs in zip(model.parameters(), again.parameters(), strict=True):
         assert theirs.dtype == torch.float32
         assert torch.equal(theirs, ours.half().float())
+
+
+def test_a_file_says_what_it_was_trained_on(folder):
+    weights = Cruse(CONFIGURATIONS["P.875"]).state_dict()
+    save_file(weights, folder / "P.875.safetensors", metadata={"steps": "12", "data": "abc"})
+    assert about("P.875") == {"steps": "12", "data": "abc"}
+    save_file(weights, folder / "P.875.safetensors")
+    assert about("P.875") == {}
+    with pytest.raises(MisuseError, match=r"No weights of P\.125 come with the project; there are P\.875\."):
+        about("P.125")
 
 
 def test_names_without_weights_and_unknown_ones_get_one_line(folder):

@@ -21,7 +21,8 @@ learning_rate: float = 1e-3
 """
 NAMES = """configurations: list[str] = ["P.500"]
 own_configuration: str = "P.875"
-recordings: str = ""
+recordings: str = ""  # a folder
+exchange: str = ""
 """
 
 
@@ -80,6 +81,14 @@ def test_a_wrong_value_is_one_sentence(notebooks, name, value, words):
     with pytest.raises(MisuseError, match=words) as caught:
         plan(notebooks, assignments=[(name, value)])
     assert "\n" not in str(caught.value)
+
+
+def test_the_exchange_folder_is_the_callers_too_and_need_not_be_there(notebooks, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert plan(notebooks, assignments=[("exchange", "others")])["b"] == {"exchange": str(tmp_path / "others")}
+    inside = PROJECT / "outputs" / "others"
+    assert plan(notebooks, assignments=[("exchange", str(inside))])["b"] == {"exchange": "outputs/others"}
+    assert plan(notebooks, assignments=[("exchange", "")])["b"] == {}
 
 
 def test_recordings_are_absolute_for_the_caller(notebooks, tmp_path, monkeypatch):

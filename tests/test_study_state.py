@@ -63,6 +63,10 @@ def test_each_input_changes_its_own_part(tmp_path):
     (tmp_path / "calls" / "one.wav").touch()
     more = states.fingerprint(notebook(), {"recordings": str(tmp_path / "calls")}, tmp_path)
     assert changed(few, more) == {"data"}
+    (tmp_path / "others").mkdir()
+    empty = states.fingerprint(notebook(), {"exchange": str(tmp_path / "others")}, tmp_path)
+    (tmp_path / "others" / "one.wav").touch()
+    assert changed(empty, states.fingerprint(notebook(), {"exchange": str(tmp_path / "others")}, tmp_path)) == {"data"}
     (tmp_path / "r" / "own.csv").write_text("mine")
     assert parts() == set()
     (tmp_path / "r" / "table.csv").write_text("1")

@@ -3,7 +3,7 @@
 A `Corpus` is that array and some rows of its index, so the three splits of one cache share one file.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -117,6 +117,12 @@ def open_corpus(folder: Path, kind: str, index: pd.DataFrame, split: str) -> Cor
     numbers = (rows[column].to_numpy(np.int64) for column in ("start", "length"))
     words = (rows[column].to_numpy(str) for column in ("source", "name"))
     return Corpus(samples, *numbers, *words)
+
+
+def joined(parts: Sequence[Corpus]) -> Corpus:
+    """One corpus of what several parts of the same file hold."""
+    rows = ("starts", "lengths", "sources", "names")
+    return Corpus(parts[0].samples, *(np.concatenate([getattr(part, name) for part in parts]) for name in rows))
 
 
 def assign_splits(minutes: dict[str, float], what: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from dnslib import paths
 from dnslib.data import caches, embedded, recordings
-from dnslib.data.corpora import SPLITS, Corpus, open_corpus
+from dnslib.data.corpora import SPLITS, Corpus, joined, open_corpus
 from dnslib.errors import MisuseError
 
 
@@ -36,6 +36,13 @@ class Corpora:
     test: Split
     digest: str
     folder: Path
+
+    @property
+    def everything(self) -> Split:
+        """All speakers and noises of the three splits, in the rooms of the test: for networks that trained on none."""
+        splits = (self.train, self.validation, self.test)
+        speech, noise = (joined([getattr(split, kind) for split in splits]) for kind in ("speech", "noise"))
+        return Split(speech, noise, self.test.rooms)
 
     def table(self) -> pd.DataFrame:
         """One row a split and kind: ``split, kind, sources, recordings, minutes``."""

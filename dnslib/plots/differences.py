@@ -1,6 +1,7 @@
 """Values with their intervals beside one that means no difference, or a margin that means equivalence."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -43,6 +44,28 @@ def intervals(
     axes.margins(x=0.12)
     axes.set_xlabel((xlabel or metric) + "   (95 % interval; hollow: not decided)")
     axes.grid(axis="y", visible=False)
+    return figure
+
+
+@figure_function
+def gains(table: pd.DataFrame, x: str, metric: str = "delta_ovrl", xlabel: str | None = None) -> Figure:
+    """A difference and its 95 % interval along a quantity ``x``, a line a configuration, side by side at each value."""
+    needed(table, ["configuration", x, metric])
+    figure, axes = plt.subplots(figsize=(8, 4.2))
+    axes.axhline(0, color=INK, linewidth=1.2, zorder=1, label="neutral")
+    names = list(dict.fromkeys(table["configuration"]))
+    places = sorted(table[x].unique())
+    step = 0.06 * min((b - a for a, b in pairwise(places)), default=1.0)  # so that the bars do not hide each other
+    for index, name in enumerate(names):
+        rows = table[table["configuration"] == name].sort_values(x)
+        bars = error_bars(rows, metric)
+        at = rows[x] + (index - (len(names) - 1) / 2) * step
+        look = {"fmt": "o-", "color": colour(name), "markersize": 5, "elinewidth": 1.8, "linewidth": 1.2}
+        axes.errorbar(at, rows[metric], yerr=bars, label=name, **look)
+    axes.set_xticks(places)
+    axes.set_xlabel(xlabel or x)
+    axes.set_ylabel(metric)
+    axes.legend(frameon=False, ncols=2)
     return figure
 
 

@@ -87,6 +87,8 @@ def parse(text: str, parameter: Parameter) -> object:
     """A value typed on the command line: text for a str, otherwise by YAML's rules, where 1e-3 is a number too."""
     if parameter.name == "recordings":
         return recordings_folder(text)
+    if parameter.name == "exchange":
+        return relative(expand(text).absolute()) if text else ""
     if parameter.type is str:
         return text
     try:

@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from dnslib import _NAMES
-from dnslib.paths import readable
+from dnslib.paths import readable, resolve
 from dnslib.study.notebooks import Notebook
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -23,7 +23,7 @@ PACKAGES = ("torch", "onnxruntime")
 KEY = "dnslib_run"  # in the metadata of an executed notebook
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 # parameters that only say where something lies or is done, no result
-LOCATIONS = ("data", "recordings", "outputs", "scheduler")
+LOCATIONS = ("data", "recordings", "exchange", "outputs", "scheduler")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class State:
 def fingerprint(notebook: Notebook, values: dict, outputs: Path, data_digest: str = "") -> dict[str, str]:
     """Digests by kind of input. Markdown, and comments and docstrings of the library, are left out: no result changes.
 
-    ``data_digest`` is the `folder_digest` of the recordings, empty without recordings.
+    ``data_digest`` is the `folder_digest` of the recordings, empty without recordings. What other denoisers made of
+    the clips (``exchange``) counts as data too.
     """
     kept = {name: value for name, value in values.items() if name not in LOCATIONS}
     return {
@@ -54,7 +55,8 @@ def fingerprint(notebook: Notebook, values: dict, outputs: Path, data_digest: st
         "library": digest(*(module_digest(path, path.stat().st_mtime_ns) for path in package_files(notebook.code))),
         "parameters": digest(json.dumps(kept, sort_keys=True, default=str)),
         "packages": digest(*(installed(package) for package in PACKAGES)),
-        "data": (data_digest if notebook.parameter("data") else "") + folder_digest(values.get("recordings", "")),
+        "data": (data_digest if notebook.parameter("data") else "")
+        + "".join(folder_digest(values.get(name, "")) for name in ("recordings", "exchange")),
         "inputs": digest(*(f"{path.name} {file_digest(path)}" for path in inputs(notebook, outputs))),
     }
 
@@ -153,7 +155,7 @@ def folder_digest(folder: str) -> str:
     """Digest of a listing (path, size, time of change): reading gigabytes to see that nothing changed is too slow."""
     if not folder:
         return ""
-    root = Path(folder)
+    root = resolve(folder)
     files = sorted(path for path in root.rglob("*") if path.is_file())
     return digest(
         *(f"{readable(path.relative_to(root))} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files)

@@ -1,0 +1,77 @@
+"""Test clips for other denoisers, and what they made of them: a folder ``noisy/`` goes out, others beside it come back.
+
+Whatever enhances wav files can be judged so, on the same clips and by the same scores as the study's networks. Most
+denoisers answer late by a fixed delay; it is found and taken away, or SI-SDR would punish it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from dnslib import paths
+from dnslib.data import Clip, folders
+from dnslib.errors import MisuseError
+from dnslib.stft import SAMPLE_RATE
+
+NOISY = "noisy"
+LONGEST_DELAY = SAMPLE_RATE // 10  # samples, 100 ms
+
+
+def write_noisy(folder: str | Path, clips: Sequence[Clip]) -> Path:
+    """Write the clips to ``folder/noisy/<name>.wav``, 16 bits, 16 kHz; returns that folder.
+
+    What is there already is left alone. Raises MisuseError where it holds other clips: versions of those would be
+    judged against these.
+    """
+    noisy = paths.resolve(folder) / NOISY
+    wanted = {f"{clip.name}.wav": np.round(clip.noisy * 32767).astype(np.int16) for clip in clips}
+    others = [path.name for path in noisy.glob("*.wav") if not _holds(path, wanted.get(path.name))]
+    if others:
+        raise MisuseError(f"{noisy} holds other clips, such as {min(others)}: name an empty folder.")
+    for name, samples in wanted.items():
+        if not (noisy / name).exists():
+            with paths.write_atomically(noisy / name) as path:
+                soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
+    return noisy
+
+
+def _holds(path: Path, samples: np.ndarray | None) -> bool:
+    try:
+        return samples is not None and np.array_equal(soundfile.read(path, dtype="int16")[0], samples)
+    except (soundfile.SoundFileError, OSError):
+        return False
+
+
+def versions(folder: str | Path, clips: Sequence[Clip]) -> dict[str, list[np.ndarray]]:
+    """What other denoisers made of the clips: by the name of their folder, a waveform ``(samples,)`` a clip, aligned.
+
+    Folders stand beside ``noisy`` and hold a file per clip under its name, in any format and rate; other files and
+    hidden folders are left out. Raises MisuseError for a clip that is missing or cannot be read.
+    """
+    folder = paths.resolve(folder)
+    systems = sorted(path for path in folder.glob("[!.]*") if path.is_dir() and path.name != NOISY)
+    return {system.name: _versions_of(system, clips) for system in systems}
+
+
+def _versions_of(system: Path, clips: Sequence[Clip]) -> list[np.ndarray]:
+    files = {path.stem: path for path in folders.files(system)}
+    missing = [clip.name for clip in clips if clip.name not in files]
+    if missing:
+        raise MisuseError(f"{system} lacks {len(missing)} of {len(clips)} clips, the first is {missing[0]}.")
+    try:
+        return [aligned(folders.read(files[clip.name]), clip.noisy) for clip in clips]
+    except folders.Unusable as reason:
+        raise MisuseError(f"A file in {system} {reason}.") from None
+
+
+def aligned(version: np.ndarray, noisy: np.ndarray) -> np.ndarray:
+    """``version`` without its delay to ``noisy``, and as long: ended by zeros, or cut.
+
+    The delay, of 0 to 100 ms, is where the two correlate best.
+    """
+    size = version.size + noisy.size
+    spectrum = np.fft.rfft(version, size) * np.fft.rfft(noisy, size).conj()
+    delay = int(np.fft.irfft(spectrum, size)[: LONGEST_DELAY + 1].argmax())
+    return np.pad(version[delay : delay + noisy.size], (0, max(0, noisy.size + delay - version.size)))
