@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "dnslib"
 LAYERS = [  # a module may import modules of earlier layers only: no sideways, no circles
     {"errors", "machine"},
     {"stft", "paper", "plots", "display", "progress", "paths"},
-    {"settings", "gru", "loss"},
+    {"settings", "gru", "loss", "debian"},
     {"model", "claims"},
     {"pruning", "export", "published"},
     {"training", "quality", "data", "profiling", "regrouping"},
