@@ -311,6 +311,15 @@ def test_a_configuration_has_one_colour_and_the_same_in_another_process():
     assert json.loads(other.stdout) == list(colours.values())
 
 
+def test_names_that_share_a_colour_are_told_apart_where_they_stand_together():
+    names = ["CRUSE32", "DTLN", "P.500", "GTCRN", "RNNoise"]
+    assert plots.colour("DTLN") == plots.colour("RNNoise")  # or this test shows nothing
+    chosen = plots.colours(names)
+    assert list(chosen) == names
+    assert len(set(chosen.values())) == len(names)
+    assert {name: chosen[name] for name in names[:3]} == {name: plots.colour(name) for name in names[:3]}
+
+
 def test_figures_are_not_left_open_and_settings_not_changed(table):
     before, opened = dict(mpl.rcParams), plt.get_fignums()
     plots.speed_and_quality(table)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dnslib.errors import MisuseError
-from dnslib.plots.look import INK, METRICS, colour, error_bars, figure_function, needed
+from dnslib.plots.look import INK, METRICS, colour, colours, error_bars, figure_function, needed
 
 
 @figure_function
@@ -48,23 +48,25 @@ def intervals(
 
 
 @figure_function
-def gains(table: pd.DataFrame, x: str, metric: str = "delta_ovrl", xlabel: str | None = None) -> Figure:
+def gains(
+    table: pd.DataFrame, x: str, metric: str = "delta_ovrl", xlabel: str | None = None, ylabel: str | None = None
+) -> Figure:
     """A difference and its 95 % interval along a quantity ``x``, a line a configuration, side by side at each value."""
     needed(table, ["configuration", x, metric])
     figure, axes = plt.subplots(figsize=(8, 4.2))
-    axes.axhline(0, color=INK, linewidth=1.2, zorder=1, label="neutral")
+    axes.axhline(0, color=INK, linewidth=1.2, zorder=1)
     names = list(dict.fromkeys(table["configuration"]))
     places = sorted(table[x].unique())
     step = 0.06 * min((b - a for a, b in pairwise(places)), default=1.0)  # so that the bars do not hide each other
-    for index, name in enumerate(names):
+    for index, (name, shade) in enumerate(colours(names).items()):
         rows = table[table["configuration"] == name].sort_values(x)
         bars = error_bars(rows, metric)
         at = rows[x] + (index - (len(names) - 1) / 2) * step
-        look = {"fmt": "o-", "color": colour(name), "markersize": 5, "elinewidth": 1.8, "linewidth": 1.2}
+        look = {"fmt": "o-", "color": shade, "markersize": 5, "elinewidth": 1.8, "linewidth": 1.2}
         axes.errorbar(at, rows[metric], yerr=bars, label=name, **look)
     axes.set_xticks(places)
     axes.set_xlabel(xlabel or x)
-    axes.set_ylabel(metric)
+    axes.set_ylabel(ylabel or metric)
     axes.legend(frameon=False, ncols=2)
     return figure
 

@@ -80,6 +80,15 @@ def colour(name: str) -> str:
     return OTHERS[sum(map(ord, name)) % len(OTHERS)]
 
 
+def colours(names: Iterable[str]) -> dict[str, str]:
+    """A colour for each name: that of `colour`, or another one where an earlier name has it and one is free."""
+    chosen: dict[str, str] = {}
+    for name in names:
+        free = [other for other in OTHERS if other not in chosen.values()]
+        chosen[name] = free[0] if colour(name) in chosen.values() and free else colour(name)
+    return chosen
+
+
 def needed(table: pd.DataFrame, columns: Iterable[str]) -> None:
     """MisuseError that names the columns a table lacks."""
     missing = [column for column in columns if column not in table.columns]
