@@ -77,6 +77,27 @@ def test_a_package_without_what_is_expected_is_named(archive, tmp_path):
         debian.build(tmp_path / "made")
 
 
+@pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="needs dpkg-deb")
+def test_a_package_that_is_there_is_unpacked_and_not_downloaded(tmp_path, monkeypatch):
+    source, packages = tmp_path / "source", tmp_path / "packages"
+    (source / "DEBIAN").mkdir(parents=True)
+    (source / "DEBIAN" / "control").write_text(
+        "Package: tiny\nVersion: 1\nArchitecture: all\nMaintainer: Nobody <nobody@example.org>\nDescription: nothing\n"
+    )
+    (source / "usr").mkdir()
+    (source / "usr" / "sound.wav").write_text("hear")
+    packages.mkdir()
+    subprocess.run(["dpkg-deb", "-b", source, packages / "tiny_1_all.deb"], check=True, capture_output=True)
+    with debian.unpacked("tiny", packages) as root:
+        assert (root / "usr" / "sound.wav").read_text() == "hear"
+    assert not root.exists()
+    asked = []
+    monkeypatch.setattr(debian, "run", lambda *command, folder=None: asked.append((*command, folder)))
+    with pytest.raises(ValueError, match="empty"), debian.unpacked("other", packages):
+        pass
+    assert asked == [("apt-get", "download", "other", packages)]
+
+
 def test_programs_that_are_missing_or_fail_are_one_line(tmp_path):
     with pytest.raises(MisuseError, match=r"^no-such-program is not installed, and this needs it\.$"):
         debian.run("no-such-program")
