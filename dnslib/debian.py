@@ -130,7 +130,10 @@ def main(arguments: Iterable[str]) -> None:
     arguments = list(arguments)
     if len(arguments) != 1 or arguments[0].startswith("-"):
         raise MisuseError("Name one folder: python -m dnslib.debian DIR")
-    counts = build(expand(arguments[0]).absolute())  # the caller's folder, as everywhere on the command line
+    try:
+        counts = build(expand(arguments[0]).absolute())  # the caller's folder, as everywhere on the command line
+    except OSError as error:
+        raise MisuseError(f"{error.filename or arguments[0]} cannot be written: {error.strerror}.") from None
     print(", ".join(f"{count} files of {kind}" for kind, count in counts.items()), "in", arguments[0])
 
 

@@ -113,6 +113,12 @@ def test_one_folder_is_asked_for(arguments):
         debian.main(arguments)
 
 
+def test_a_folder_that_cannot_be_written_is_one_line(archive, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(MisuseError, match=r"file.* cannot be written: .+\.$"):
+        debian.main([str(tmp_path / "file")])
+
+
 @pytest.mark.skipif(not shutil.which("ffmpeg"), reason="needs ffmpeg")
 def test_g722_is_decoded_and_its_length_known_without(tmp_path):
     wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(3 * RATE) / RATE)
