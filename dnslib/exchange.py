@@ -12,6 +12,7 @@ import soundfile
 
 from dnslib import paths
 from dnslib.data import Clip, folders
+from dnslib.data.store import as_int16
 from dnslib.errors import MisuseError
 from dnslib.stft import SAMPLE_RATE
 
@@ -26,7 +27,7 @@ def write_noisy(folder: str | Path, clips: Sequence[Clip]) -> Path:
     judged against these.
     """
     noisy = paths.resolve(folder) / NOISY
-    wanted = {f"{clip.name}.wav": np.round(clip.noisy * 32767).astype(np.int16) for clip in clips}
+    wanted = {f"{clip.name}.wav": as_int16(clip.noisy) for clip in clips}
     others = [path.name for path in noisy.glob("*.wav") if not _holds(path, wanted.get(path.name))]
     if others:
         raise MisuseError(f"{noisy} holds other clips, such as {min(others)}: name an empty folder.")
