@@ -56,18 +56,19 @@ class Denoiser:
     fastest here is measured by `dnslib.deployment.deploy`, which needs some seconds of training audio and writes an
     ONNX file.
 
-    ``latency_samples`` is the delay of the method, without computing time: output sample n is ready when input sample
-    n + 319 has come, or earlier, so 320 samples (20 ms) from the first sample of a hop to its way out. At no time more
-    than 319 samples are held back.
+    ``latency_samples`` is the delay of the method, without computing time: the window and the frames that the network
+    looks ahead. With one frame these are 480 samples (30 ms) from the first sample of a hop to its way out: output
+    sample n is ready when input sample n + 479 has come, or earlier. At no time as many samples are held back.
     """
 
-    latency_samples = WINDOW
     sample_rate = SAMPLE_RATE
 
     def __init__(self, path_or_name: str | os.PathLike, precision: str | None = None):
         self.model, self.precision = find_model(path_or_name), precision
         with streaming_file(self.model, precision) as path:
             self._session = SpectralSession(path)
+        self._incomplete = 1 + self._session.look_ahead  # first frames of a recording, which complete no hop
+        self.latency_samples = WINDOW + HOP * self._session.look_ahead
         self._window = window(torch.device("cpu")).numpy().copy()
         self._rising, self._falling = self._window[:HOP], self._window[HOP:]
         self._frame = np.zeros(WINDOW, np.float32)  # windowed
@@ -83,7 +84,7 @@ class Denoiser:
         for buffer in (self._frame, *(frame for frame, _, _ in self._turns)):
             buffer[:] = 0
         self._turn = self._filled = 0
-        self._started = False  # whether a frame was denoised; the first one completes no hop
+        self._missing = self._incomplete  # of those first frames; after them every frame completes a hop
 
     def process(self, chunk: np.ndarray) -> np.ndarray:
         """Take float32 ``(any number,)``; give what is ready, float32: a multiple of 160 samples, often none.
@@ -94,21 +95,20 @@ class Denoiser:
         return self._run(chunk)
 
     def flush(self) -> np.ndarray:
-        """The rest, at most 319 samples: the recording ended. The next chunk begins another one."""
-        held_back = self._filled + (HOP if self._started else 0)
-        to_last_frame = -self._filled % HOP + HOP  # zeros after the end, as in `dnslib.stft.stft`
+        """The rest, fewer than ``latency_samples``: the recording ended. The next chunk begins another one."""
+        held_back = self._filled + HOP * (self._incomplete - self._missing)
+        to_last_frame = -self._filled % HOP + HOP * self._incomplete  # zeros after the end, as in `dnslib.apply_gain`
         rest = self._run(np.zeros(to_last_frame, np.float32))[:held_back]
         self.reset()
         return rest
 
     def _run(self, samples: np.ndarray) -> np.ndarray:
-        if len(samples) == HOP and not self._filled and self._started:  # the way of live audio
+        if len(samples) == HOP and not self._filled and not self._missing:  # the way of live audio
             out = np.empty(HOP, np.float32)
             with flushed_denormals():
                 self._denoise(samples, out)
             return out
         hops = np.empty(((self._filled + len(samples)) // HOP, HOP), np.float32)
-        started = self._started
         start = -self._filled  # of the hop, in samples
         with flushed_denormals():
             for out in hops:
@@ -116,9 +116,11 @@ class Denoiser:
                 self._denoise(hop, out)
                 start += HOP
         if len(hops):
-            self._filled, self._started = 0, True
+            self._filled = 0
         self._fill(samples[max(start, 0) :])
-        return hops.reshape(-1) if started else hops[1:].reshape(-1)
+        incomplete = min(self._missing, len(hops))
+        self._missing -= incomplete
+        return hops[incomplete:].reshape(-1)
 
     def _fill(self, samples: np.ndarray) -> np.ndarray:
         """The waiting hop, with these samples behind those that wait already."""
@@ -127,7 +129,7 @@ class Denoiser:
         return self._waiting
 
     def _denoise(self, hop: np.ndarray, out: np.ndarray) -> None:
-        """Take the frame that ends with ``hop``, and write the hop before, which it completes; both ``(160,)``."""
+        """Take the frame that ends with ``hop``, and write the hop that it completes; both ``(160,)``."""
         session = self._session
         frame, head, tail_before = self._turns[self._turn]
         np.multiply(hop, self._falling, self._now)

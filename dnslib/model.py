@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from dnslib.errors import MisuseError
 from dnslib.gru import ParallelGru
-from dnslib.stft import BINS, istft, log_power, stft
+from dnslib.stft import BINS, HOP, istft, log_power, stft
 
 LOUDEST = 1e10  # full scale is 1; samples beyond this are no sound
 LEAKY_SLOPE = 0.2  # the paper does not state it; 0.2 is usual in convolutional U-Nets for speech
@@ -40,10 +40,12 @@ class Cruse(nn.Module):
     """The denoiser. ``forward(log_power: (B, 1, T, 161)) -> gain: (B, 1, T, 161)`` in (0, 1), causal in time.
 
     ``widths`` are the channels of the encoders, first to last; the decoders mirror them. The last one must be a
-    multiple of ``groups``, the number of disconnected GRUs.
+    multiple of ``groups``, the number of disconnected GRUs. With ``look_ahead`` frames the gain of frame t is meant for
+    frame t - look_ahead (`apply_gain`): the network has heard so much more when it decides, and sound comes out later
+    by so much. The CRUSE paper has none.
     """
 
-    def __init__(self, widths: Sequence[int], groups: int = 4):
+    def __init__(self, widths: Sequence[int], groups: int = 4, look_ahead: int = 0):
         super().__init__()
         widths = tuple(int(width) for width in widths)
         if not widths or min(widths) < 1:
@@ -53,7 +55,9 @@ class Cruse(nn.Module):
         sizes = frequency_sizes(len(widths))
         if sizes[-1] < 1:
             raise ValueError(f"{len(widths)} levels are too many for {BINS} frequency bins")
-        self.widths, self.groups = widths, groups
+        if look_ahead < 0:
+            raise ValueError(f"a network looks 0 frames ahead or more, not {look_ahead}")
+        self.widths, self.groups, self.look_ahead = widths, groups, look_ahead
         inputs = (1, *widths[:-1])
         self.encoders = nn.ModuleList(
             nn.Conv2d(c_in, c_out, KERNEL, STRIDE) for c_in, c_out in zip(inputs, widths, strict=True)
@@ -153,10 +157,14 @@ def load_weights(model: Cruse, path: str | os.PathLike) -> Cruse:
 
 
 def apply_gain(model: nn.Module, noisy: torch.Tensor) -> torch.Tensor:
-    """Enhanced waveforms ``(B, samples)`` from noisy ones: the gain multiplies the noisy spectrum. Differentiable."""
-    spectrum = stft(noisy)  # (B, T, F)
+    """Enhanced waveforms ``(B, samples)`` from noisy ones: the gain multiplies the noisy spectrum. Differentiable.
+
+    The gain of frame t is that of frame t - ``model.look_ahead``; after the end the network hears silence.
+    """
+    ahead, samples = model.look_ahead, noisy.shape[-1]
+    spectrum = stft(functional.pad(noisy, (0, ahead * HOP)))  # (B, T + ahead, F)
     gain = model(log_power(spectrum).unsqueeze(1)).squeeze(1)
-    return istft(spectrum * gain.float(), noisy.shape[-1])
+    return istft(spectrum[:, : spectrum.shape[1] - ahead] * gain[:, ahead:].float(), samples)
 
 
 def enhance(model: Cruse, noisy: np.ndarray) -> np.ndarray:

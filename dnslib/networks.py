@@ -14,7 +14,7 @@ from dnslib.export import FORMS, export_streaming
 from dnslib.model import Cruse, load_weights
 from dnslib.paper import CONFIGURATIONS
 from dnslib.paths import PROJECT, resolve
-from dnslib.published import WEIGHTS
+from dnslib.published import WEIGHTS, available
 from dnslib.settings import unknown
 
 MODEL_SUFFIXES = (".onnx", ".safetensors")
@@ -22,15 +22,15 @@ DEFAULT_FORM = "exact"
 
 
 def find_model(path_or_name: str | os.PathLike) -> Path:
-    """The file meant: a streaming ONNX file, a safetensors file, or the weights of a named configuration.
+    """The file meant: a streaming ONNX file, a safetensors file, or named weights (`dnslib.published`).
 
     Relative paths are resolved against the project. Raises MisuseError, saying what is known or how to get one.
     """
     path = resolve(path_or_name)
-    if str(path_or_name) in CONFIGURATIONS:
-        return weights_of(str(path_or_name))
+    if (name := str(path_or_name)) in (*CONFIGURATIONS, *available()):
+        return weights_of(name)
     if path.suffix not in MODEL_SUFFIXES and not path.exists():
-        raise MisuseError(unknown("configuration", str(path_or_name), CONFIGURATIONS))
+        raise MisuseError(unknown("configuration", name, (*CONFIGURATIONS, *available())))
     if not path.is_file():
         raise MisuseError(f"There is no file {path}.")
     if path.suffix not in MODEL_SUFFIXES:
@@ -39,7 +39,7 @@ def find_model(path_or_name: str | os.PathLike) -> Path:
 
 
 def weights_of(name: str, shipped: Path = WEIGHTS, outputs: Path = PROJECT / "outputs") -> Path:
-    """Weights of a configuration: those that the project brings along, else a finished run's.
+    """Weights of a name: those that the project brings along, else a finished run's of that configuration.
 
     Among the studies under ``outputs`` the one that finished such a run last is taken, and in it, where ablations stand
     beside the network itself, the run with the lowest loss on the validation data. Runs without training and sparse
@@ -93,16 +93,17 @@ def streaming_file(path: Path, precision: str | None = None) -> Iterator[Path]:
 
 
 def load_network(path: Path) -> Cruse:
-    """The network of a safetensors file; its widths and groups follow from the shapes of the weights."""
+    """The network of a safetensors file; widths and groups follow from the shapes, its metadata say the look-ahead."""
     try:
         with safe_open(path, framework="numpy") as file:
             shapes = {name: file.get_slice(name).get_shape() for name in list(file.keys())}
+            facts = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise MisuseError(f"{path} is not a whole safetensors file: {str(error).splitlines()[0]}.") from None
     levels = sum(name.startswith("encoders.") and name.endswith(".weight") for name in shapes)
     try:
         widths = [shapes[f"encoders.{level}.weight"][0] for level in range(levels)]
-        model = Cruse(widths, groups=shapes["gru.weight_ih"][0])
+        model = Cruse(widths, groups=shapes["gru.weight_ih"][0], look_ahead=int(facts.get("look_ahead", 0)))
     except (KeyError, IndexError, ValueError):
         raise MisuseError(f"{path} does not hold the weights of a CRUSE network.") from None
     return load_weights(model, path)

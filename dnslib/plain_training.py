@@ -45,6 +45,7 @@ class PlainCruse(nn.Module):
 
     def __init__(self, model: Cruse):
         super().__init__()
+        self.look_ahead = model.look_ahead
         self.encoders = nn.ModuleList(_copied(nn.Conv2d, layer, KERNEL, STRIDE) for layer in model.encoders)
         self.skips = nn.ModuleList(_copied(nn.Conv2d, layer, 1, 1) for layer in model.skips)
         self.decoders = nn.ModuleList(

@@ -73,7 +73,7 @@ def prune(model: Cruse, widths: Sequence[int], keep: KeepSets | None = None) -> 
     Raises MisuseError where ``widths`` is not a narrower version of the model's. ``keep`` overrides the channels.
     """
     keep = keep_sets(model, widths) if keep is None else keep
-    small = Cruse(widths, model.groups)
+    small = Cruse(widths, model.groups, model.look_ahead)
     units, gates = _gru_units(model, keep[-1])
     none = torch.tensor([0])  # the single input and output channel of the whole network
     with torch.no_grad():

@@ -1,4 +1,8 @@
-"""Trained weights that come with the project: ``dnslib.pretrained("P.500")``. What they are: ``weights/README.md``."""
+"""Trained weights that come with the project: ``dnslib.pretrained("P.500")``. What they are: ``weights/README.md``.
+
+They bear the name of their configuration and look one frame ahead, for a delay of 30 ms; with ``-20ms`` behind the name
+they do not, for a delay of 20 ms.
+"""
 
 from pathlib import Path
 
@@ -10,19 +14,20 @@ from dnslib.paper import CONFIGURATIONS
 from dnslib.settings import unknown
 
 WEIGHTS = Path(__file__).parent / "weights"
+SHORT = "-20ms"
 
 
 def pretrained(name: str = "P.500") -> Cruse:
-    """The trained network of a configuration, float32, in evaluation mode; stored as float16.
+    """The trained network of a name, float32, in evaluation mode; stored as float16.
 
     Raises MisuseError for a name that is unknown or comes without weights.
     """
-    path = _file(name)
-    return load_weights(Cruse(CONFIGURATIONS[name]), path)
+    path, look_ahead = _file(name), int(about(name).get("look_ahead", 0))
+    return load_weights(Cruse(CONFIGURATIONS[configuration(name)], look_ahead=look_ahead), path)
 
 
 def about(name: str) -> dict[str, str]:
-    """What the file of a configuration says of its training: run, steps, and the digest of the data.
+    """What a file says of its network: frames of look-ahead, the run that trained it, steps, the digest of the data.
 
     Raises MisuseError as `pretrained` does.
     """
@@ -31,12 +36,18 @@ def about(name: str) -> dict[str, str]:
 
 
 def available() -> list[str]:
-    """Names of the configurations that come with weights, largest first."""
-    return [name for name in CONFIGURATIONS if (WEIGHTS / f"{name}.safetensors").is_file()]
+    """Names that come with weights: the largest configuration first, of each the longer delay first."""
+    names = [name + delay for name in CONFIGURATIONS for delay in ("", SHORT)]
+    return [name for name in names if (WEIGHTS / f"{name}.safetensors").is_file()]
+
+
+def configuration(name: str) -> str:
+    """The configuration of a name of weights: P.500 of P.500-20ms."""
+    return name.removesuffix(SHORT)
 
 
 def _file(name: str) -> Path:
-    if name not in CONFIGURATIONS:
+    if configuration(name) not in CONFIGURATIONS:
         raise MisuseError(unknown("configuration", name, CONFIGURATIONS))
     if name not in available():
         raise MisuseError(f"No weights of {name} come with the project; there are {', '.join(available()) or 'none'}.")

@@ -84,7 +84,8 @@ def _doublings(model: Cruse, groups: int) -> bool:
 
 @torch.no_grad()
 def _merged(model: Cruse, groups: int) -> Cruse:
-    merged, joined, size = Cruse(model.widths, groups), model.groups // groups, model.gru.size
+    merged = Cruse(model.widths, groups, model.look_ahead)
+    joined, size = model.groups // groups, model.gru.size
     _copy_convolutions(model, merged)
     for name, parameter in merged.gru.named_parameters():
         parts = getattr(model.gru, name).unflatten(1, (3, size)).unflatten(0, (groups, joined))  # (P', k, 3, H[, H])
@@ -105,7 +106,8 @@ def _halved(model: Cruse) -> Cruse:
     order = np.concatenate([bisect(weights) + g * channels for g, weights in enumerate(coupling(model))])
     keep = [torch.arange(width) for width in model.widths[:-1]] + [torch.from_numpy(order)]
     reordered = prune(model, model.widths, keep)  # keeping all in another order changes nothing
-    halved, half = Cruse(model.widths, 2 * model.groups), model.gru.size // 2
+    halved = Cruse(model.widths, 2 * model.groups, model.look_ahead)
+    half = model.gru.size // 2
     _copy_convolutions(reordered, halved)
     for name, parameter in halved.gru.named_parameters():
         whole = getattr(reordered.gru, name).unflatten(1, (3, 2, half))  # (P, 3, 2, H'[, H])

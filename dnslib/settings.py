@@ -34,6 +34,7 @@ class Settings(BaseModel):
     crop_seconds: float = Field(2.0, ge=0.5, description="length of a training crop")
     speed_change: float = Field(0.0, ge=0, le=0.5, description="of training crops, at most; of noise 4 times as much")
     loss: Literal["paper", "weighted"] = Field("paper", description="weighted: speech kept more, pauses silent")
+    look_ahead: int = Field(0, ge=0, le=10, description="frames that a network hears before it decides, 10 ms each")
     learning_rate: float = Field(0.004, gt=0, le=1, description="peak learning rate of AdamW")
     weight_decay: float = Field(0.1, ge=0, description="weight decay of AdamW")
     test_clips: int = Field(20, ge=2, description="clips that every network is scored on")

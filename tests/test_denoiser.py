@@ -23,22 +23,22 @@ from dnslib.networks import find_model, weights_of
 from dnslib.stft import istft, log_power, stft
 
 WIDTHS, GROUPS = (2, 4, 6), 2
-HOP, LATENCY = 160, 320  # 10 ms, 20 ms at 16 kHz
+HOP, WINDOW = 160, 320  # 10 ms, 20 ms at 16 kHz
 
 
-def restless(widths=WIDTHS, groups=GROUPS, seed=0) -> Cruse:
+def restless(widths=WIDTHS, groups=GROUPS, seed=0, look_ahead=0) -> Cruse:
     """A network whose gains move and hang on its past: larger weights than a fresh one has."""
     torch.manual_seed(seed)
-    model = Cruse(widths, groups).eval()
+    model = Cruse(widths, groups, look_ahead).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter *= 1.5
     return biased(model)
 
 
-@pytest.fixture(scope="module")
-def model() -> Cruse:
-    return restless()
+@pytest.fixture(scope="module", params=[0, 1, 3], ids="{} ahead".format)
+def model(request) -> Cruse:
+    return restless(look_ahead=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +52,15 @@ def denoiser(path) -> Denoiser:
 
 
 @pytest.fixture(scope="module")
-def transparent(tmp_path_factory):
+def latency(model) -> int:
+    """Samples: the window and a hop for each frame ahead."""
+    return WINDOW + HOP * model.look_ahead
+
+
+@pytest.fixture(scope="module", params=[0, 1, 3], ids="{} ahead".format)
+def transparent(request, tmp_path_factory):
     """A network that gives gain 1 to everything: what comes out is what went in."""
-    model = Cruse(WIDTHS, GROUPS)
+    model = Cruse(WIDTHS, GROUPS, request.param)
     with torch.no_grad():
         model.decoders[0].weight.zero_()
         model.decoders[0].bias.fill_(50)  # sigmoid(50) is 1 in float32
@@ -144,12 +150,12 @@ def test_numpys_public_transforms_serve_as_well(path, monkeypatch):
 # delay
 
 
-def test_the_latency_is_the_longest_way_of_a_sample(denoiser):
-    """Sample n needs the input up to n + 319 at worst (the first of a hop) and n + 160 at best (the last one)."""
+def test_the_latency_is_the_longest_way_of_a_sample(denoiser, latency):
+    """Without look-ahead sample n needs the input up to n + 319 at worst (the first of a hop), n + 160 at best."""
     ready = np.cumsum([len(denoiser.process(np.zeros(1, np.float32))) for _ in range(2_000)])
-    needed = np.searchsorted(ready, np.arange(1, 1_500)) - np.arange(1_499) + 1  # samples from n on, n included
-    assert (needed.max(), needed.min()) == (LATENCY, LATENCY - HOP + 1)
-    assert denoiser.latency_samples == LATENCY
+    needed = np.searchsorted(ready, np.arange(1, 1_000)) - np.arange(999) + 1  # samples from n on, n included
+    assert (needed.max(), needed.min()) == (latency, latency - HOP + 1)
+    assert denoiser.latency_samples == latency
 
 
 def test_output_sample_n_is_input_sample_n(transparent):
@@ -157,7 +163,7 @@ def test_output_sample_n_is_input_sample_n(transparent):
     np.testing.assert_allclose(in_chunks(Denoiser(transparent), waveform, [77, 400]), waveform, atol=1e-6)
 
 
-def test_a_later_sample_never_changes_an_earlier_output(denoiser):
+def test_a_later_sample_never_changes_an_earlier_output(denoiser, latency):
     one, other = noise(4_000), noise(4_000)
     other[2_400:] *= -0.3
     ready = len(denoiser.process(one[:2_400]))
@@ -166,7 +172,7 @@ def test_a_later_sample_never_changes_an_earlier_output(denoiser):
     for waveform in (one, other):
         outputs.append(denoiser.process(waveform))
         denoiser.reset()
-    assert ready == 2_400 - HOP
+    assert ready == 2_400 - (latency - HOP)
     assert np.array_equal(outputs[0][:ready], outputs[1][:ready])
     assert not np.array_equal(*outputs)
 
@@ -316,7 +322,7 @@ def test_the_precision_of_weights_and_of_files(path, tmp_path):
     """Weights run in the form named: plain and exact are the same function, int8 an approximation of it."""
     model, waveform = restless((4, 8, 16), 1), noise(8_000)
     weights = tmp_path / "model.safetensors"
-    save_file(model.state_dict(), weights)
+    save_file(model.state_dict(), weights, metadata={"look_ahead": str(model.look_ahead)})
     error = {
         precision: np.abs(in_chunks(Denoiser(weights, precision), waveform, []) - enhance(model, waveform)).max()
         for precision in (None, "plain", "exact", "int8")
@@ -331,27 +337,31 @@ def test_the_precision_of_weights_and_of_files(path, tmp_path):
             Denoiser(file, precision)
 
 
-@pytest.mark.parametrize("opset", [17, 18])
-def test_files_of_other_tools(tmp_path, opset):
+@pytest.mark.parametrize(("opset", "ahead"), [(17, 0), (18, 0), (18, 1)])
+def test_files_of_other_tools(tmp_path, opset, ahead):
     """A network without states, written by hand: its gain is the logistic function of the log power."""
     values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 1, 1, 161]) for n in ("log_power", "gain")]
     graph = helper.make_graph([helper.make_node("Sigmoid", ["log_power"], ["gain"])], "g", values[:1], values[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    if ahead:
+        helper.set_model_props(model, {"look_ahead": str(ahead)})
     onnx.save(model, tmp_path / "net.onnx")
     waveform = noise(4_000)
-    spectrum = stft(torch.from_numpy(waveform))
-    expected = istft(spectrum * torch.sigmoid(log_power(spectrum)), len(waveform)).numpy()
+    spectrum = stft(torch.from_numpy(np.pad(waveform, (0, HOP * ahead))))
+    gains = torch.sigmoid(log_power(spectrum))
+    expected = istft(spectrum[: len(spectrum) - ahead] * gains[ahead:], len(waveform)).numpy()
     got = in_chunks(Denoiser(tmp_path / "net.onnx"), waveform, [123, 456])
     np.testing.assert_allclose(got, expected, atol=1e-6)
     assert np.abs(expected - waveform).max() > 0.01
 
 
 def test_a_file_of_weights_is_enough(model, tmp_path):
-    """Widths and groups are read from it; half precision is what small files are shipped in."""
+    """Widths, groups and look-ahead are read from it; half precision is what small files are shipped in."""
     waveform = noise(3_000)
     for precision in (torch.float32, torch.float16):
         path = tmp_path / "model.safetensors"
-        save_file({name: weight.to(precision) for name, weight in model.state_dict().items()}, path)
+        weights = {name: weight.to(precision) for name, weight in model.state_dict().items()}
+        save_file(weights, path, metadata={"look_ahead": str(model.look_ahead)})
         assert find_model(path) == path
-        expected = enhance(restless().to(precision).float(), waveform)
+        expected = enhance(restless(look_ahead=model.look_ahead).to(precision).float(), waveform)
         np.testing.assert_allclose(in_chunks(Denoiser(path), waveform, []), expected, atol=1e-4, rtol=0)

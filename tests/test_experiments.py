@@ -24,6 +24,7 @@ from dnslib.experiments import CYCLE_SEEDS, Laboratory, Run, configuration_name,
 from dnslib.experiments.runs import LOSSES
 from dnslib.loss import PAPER, LossWeights
 from dnslib.model import Cruse, enhance, parameter_count
+from dnslib.networks import load_network
 from dnslib.pruning import prune, sparsify
 from dnslib.settings import Settings
 from dnslib.training import CHECKPOINT
@@ -154,7 +155,7 @@ def same_parameters(a: Cruse, b: Cruse) -> bool:
 ANOTHER = {
     "widths": (4, 4, 8, 12), "steps": 11, "learning_rate": 2e-3, "weight_decay": 0.2, "batch_size": 3,
     "crop_seconds": 1.5, "seed": 1, "data": "other", "sparsity": 0.25, "start": Run((4, 4, 8, 8)), "groups": 2,
-    "speed_change": 0.1, "loss": LossWeights(pauses=0.1),
+    "speed_change": 0.1, "loss": LossWeights(pauses=0.1), "look_ahead": 1,
 }  # fmt: skip
 
 
@@ -385,6 +386,17 @@ def test_the_papers_loss_has_no_weights_of_ours():
 
 def test_every_loss_is_a_setting():
     assert get_args(Settings.model_fields["loss"].annotation) == tuple(LOSSES)
+
+
+def test_the_look_ahead_of_a_run_is_that_of_its_network_and_its_file(tmp_path, lab):
+    lab = Laboratory(settings(tmp_path, look_ahead=1))
+    later = dataclasses.replace(lab.fine_tuned("P.500"), look_ahead=2)  # than the network it starts from
+    clip = clips("test", 1, 10.0, 0)
+    for run in (lab.baseline(), later):
+        model, path = lab.load(run), lab.folder(run) / "model.safetensors"
+        assert model.look_ahead == load_network(path).look_ahead == run.look_ahead
+        for form in ("plain", "exact"):
+            np.testing.assert_allclose(lab.enhanced(run, clip, form)[0], enhance(model, clip[0].noisy), atol=1e-5)
 
 
 @pytest.mark.parametrize("fine_tuned", [False, True])

@@ -16,6 +16,7 @@ from dnslib.export import (
     export_streaming,
     flushed_denormals,
     initial_states,
+    look_ahead,
     run_streaming,
     session_options,
 )
@@ -24,6 +25,7 @@ from dnslib.export.quantised import FEWEST_QUANTISED, quantise_blocks, quantise_
 from dnslib.model import Cruse, parameter_count
 from dnslib.paper import CONFIGURATIONS
 from dnslib.plain_training import PlainCruse
+from dnslib.pruning import prune
 from dnslib.quality import si_sdr_db
 from dnslib.stft import SAMPLE_RATE, istft, log_power, stft
 
@@ -315,6 +317,7 @@ def test_file_holds_the_weights_and_says_what_it_is(small, small_path):
         "sample_rate": "16000",
         "window": "320",
         "hop": "160",
+        "look_ahead": "0",
     }
     names = {node.name for node in model.graph.node}
     assert {"encoder_1/conv", "gru_2/gru", "skip_2/conv", "decoder_1/conv_transpose"} <= names
@@ -399,6 +402,21 @@ FRAME = (1, 1, 1, 161)
 def test_other_networks_are_refused(inputs, outputs, complaint, tmp_path):
     with pytest.raises(MisuseError, match=f"other.onnx is not a streaming network: .*{complaint}"):
         StreamingSession(network(tmp_path / "other.onnx", inputs, outputs))
+
+
+@pytest.mark.parametrize("said", ["-1", "one", "", "1.5"])
+def test_a_look_ahead_that_is_no_number_of_frames_is_refused(said, small_path, tmp_path):
+    model = onnx.load(small_path)
+    next(prop for prop in model.metadata_props if prop.key == "look_ahead").value = said
+    onnx.save(model, tmp_path / "other.onnx")
+    with pytest.raises(MisuseError, match=f"other.onnx is not a streaming network: its look_ahead is '{said}'"):
+        StreamingSession(tmp_path / "other.onnx")
+
+
+def test_a_file_tells_its_look_ahead_and_without_a_word_has_none(small, small_path, tmp_path):
+    ahead = export_streaming(prune(small, WIDTHS), tmp_path / "ahead.onnx", notes={"look_ahead": "2"})
+    silent = network(tmp_path / "silent.onnx", {"log_power": FRAME}, {"gain": FRAME})
+    assert [look_ahead(path) for path in (small_path, ahead, silent)] == [0, 2, 0]
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((0, 161)), np.zeros((3, 160)), np.zeros(161), np.full((2, 161), np.nan)])

@@ -5,6 +5,7 @@ import pytest
 import torch
 from conftest import biased
 from safetensors.torch import save_file
+from torch.nn import functional
 
 from dnslib.errors import MisuseError
 from dnslib.model import (
@@ -18,7 +19,7 @@ from dnslib.model import (
     parameter_count,
 )
 from dnslib.paper import CONFIGURATIONS
-from dnslib.stft import BINS
+from dnslib.stft import BINS, istft, log_power, stft
 
 PUBLISHED_MILLIONS = {
     "P.125": 6.649, "P.250": 4.967, "P.375": 3.536, "P.5625": 1.823, "P.625": 1.359, "P.750": 0.638, "P.875": 0.168,
@@ -224,6 +225,31 @@ def test_a_waveform_waits_for_two_hops_and_no_more(noisy):
     assert change[1600 - 160 : 1600].max() > 1e-5
 
 
+@pytest.mark.parametrize("ahead", [1, 2])
+@pytest.mark.parametrize("samples", [4000, 3999, 100])
+def test_looking_ahead_is_hearing_the_gains_on_delayed_sound(noisy, ahead, samples):
+    """The same network, its gains for the sound as it is, but multiplied with the sound some hops later."""
+    noisy, model, delay = torch.from_numpy(noisy[None, :samples]), network(), 160 * ahead
+    with torch.inference_mode():
+        gains = model(log_power(stft(functional.pad(noisy, (0, delay))))[:, None])[:, 0]
+        expected = istft(stft(functional.pad(noisy, (delay, 0))) * gains, samples + delay)[:, delay:]
+        model.look_ahead = ahead
+        got = apply_gain(model, noisy)
+    assert got.shape == noisy.shape
+    torch.testing.assert_close(got, expected, atol=1e-6, rtol=0)
+    assert (got - apply_gain(network(), noisy)).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("ahead", [1, 2])
+def test_a_network_that_looks_ahead_waits_a_hop_longer_for_each_frame(noisy, ahead):
+    model, moved = network(), noisy.copy()
+    model.look_ahead = ahead
+    moved[1600:] += 0.1
+    change, first = np.abs(enhance(model, moved) - enhance(model, noisy)), 1600 - 160 * (1 + ahead)
+    assert change[:first].max() < 1e-7
+    assert change[first : first + 160].max() > 1e-6
+
+
 def test_enhancing_is_applying_the_gain_and_leaves_the_mode(noisy):
     model = network().train()
     with torch.no_grad():
@@ -266,6 +292,11 @@ def test_a_waveform_that_is_none_is_refused(waveform, words):
 def test_widths_that_give_no_network_are_refused(widths, words):
     with pytest.raises(ValueError, match=words):
         Cruse(widths)
+
+
+def test_looking_back_is_refused():
+    with pytest.raises(ValueError, match="0 frames ahead or more, not -1"):
+        Cruse((4, 8), look_ahead=-1)
 
 
 def test_no_group_of_grus_is_refused():

@@ -50,7 +50,7 @@ OWN: dict[str, dict] = {
         "soak_minutes": 0.02,
     },
     "07_4_training": {"raced_configuration": "P.875", "race_seeds": 2, "race_steps": 2, "raced_crop_seconds": 1.0},
-    "07_5_other_recordings": {"judged_configurations": ["P.750", "P.875"]},
+    "07_5_other_recordings": {"judged_weights": ["P.750", "P.875", "P.875-20ms"]},
     "07_3_sparsity_that_pays": {
         "product_rounds": 2,
         "product_frames": 1,

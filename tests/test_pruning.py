@@ -237,6 +237,11 @@ def test_pruning_to_its_own_widths_changes_nothing():
     assert same_parameters(prune(model, model.widths), model)
 
 
+def test_a_pruned_network_looks_as_far_ahead():
+    model = Cruse((4, 8), 2, look_ahead=3)
+    assert prune(model, (2, 4)).look_ahead == 3
+
+
 def test_pruning_twice_is_pruning_once_where_the_same_channels_are_chosen():
     model = network((4, 6), 2)
     once = keep_sets(model, (2, 4))

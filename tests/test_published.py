@@ -5,13 +5,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dnslib import MisuseError, published
+from dnslib import Denoiser, MisuseError, published
 from dnslib.data import noise, speech
 from dnslib.experiments import enhance_streaming
 from dnslib.export import FORMS, export_streaming
 from dnslib.model import Cruse, enhance
 from dnslib.paper import CONFIGURATIONS
-from dnslib.published import about, available, pretrained
+from dnslib.published import SHORT, about, available, configuration, pretrained
 from dnslib.quality import si_sdr_db
 from dnslib.study.publish import NAMES
 
@@ -37,8 +37,14 @@ def test_a_file_says_what_it_was_trained_on(folder):
     weights = Cruse(CONFIGURATIONS["P.875"]).state_dict()
     save_file(weights, folder / "P.875.safetensors", metadata={"steps": "12", "data": "abc"})
     assert about("P.875") == {"steps": "12", "data": "abc"}
+    assert pretrained("P.875").look_ahead == 0
     save_file(weights, folder / "P.875.safetensors")
     assert about("P.875") == {}
+    assert pretrained("P.875").look_ahead == 0
+    save_file(weights, folder / "P.875-20ms.safetensors", metadata={"look_ahead": "0"})
+    assert available() == ["P.875", "P.875-20ms"]
+    save_file(weights, folder / "P.875.safetensors", metadata={"look_ahead": "2"})
+    assert [pretrained(name).look_ahead for name in available()] == [2, 0]
     with pytest.raises(MisuseError, match=r"No weights of P\.125 come with the project; there are P\.875\."):
         about("P.125")
 
@@ -48,12 +54,15 @@ def test_names_without_weights_and_unknown_ones_get_one_line(folder):
         pretrained("P.125")
     with pytest.raises(MisuseError, match=r"unknown configuration P\.5: did you mean P\.5"):
         pretrained("P.5")
+    with pytest.raises(MisuseError, match=r"unknown configuration P\.5-20ms: did you mean"):
+        pretrained("P.5-20ms")
     assert available() == []
 
 
 def test_the_weights_of_every_published_name_are_there_and_take_30_mb_at_most():
     files = list(published.WEIGHTS.glob("*.safetensors"))
-    assert {file.stem for file in files} == set(available()) == set(NAMES)
+    assert {file.stem for file in files} == set(available())
+    assert {configuration(name) for name in available()} == set(NAMES)
     assert sum(file.stat().st_size for file in files) <= 30e6
 
 
@@ -67,7 +76,15 @@ def clip() -> tuple[np.ndarray, np.ndarray]:
     return (clean + disturbance).astype(np.float32), clean
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", available())
+def test_the_name_tells_the_delay(name):
+    samples = 320 if name.endswith(SHORT) else 480  # 20 ms, 30 ms
+    assert Denoiser(name).latency_samples == samples
+    assert pretrained(name).look_ahead == (samples - 320) / 160
+    assert configuration(name) in NAMES
+
+
+@pytest.mark.parametrize("name", available())
 def test_published_weights_denoise_in_every_form(name, clip, tmp_path):
     (noisy, clean), model = clip, pretrained(name)
     assert si_sdr_db(noisy, clean) == pytest.approx(5, abs=0.1)

@@ -133,6 +133,11 @@ def test_with_as_many_groups_shrinking_is_pruning(model):
         torch.testing.assert_close(tensor, expected[name], atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("groups", [1, 2, 4, 8])
+def test_a_regrouped_network_looks_as_far_ahead(groups):
+    assert shrink(Cruse((4, 8, 16), 4, look_ahead=2), (4, 8, 16), groups).look_ahead == 2
+
+
 def test_joined_groups_lose_different_numbers_of_channels(model, heard):
     """The channels of one of four groups are made faint: pruning after joining removes just them."""
     with torch.no_grad():

@@ -92,7 +92,7 @@ class Laboratory:
         return Run(
             tuple(widths), steps, s.learning_rate if learning_rate is None else learning_rate, s.weight_decay,
             s.batch_size, s.crop_seconds, s.seed if seed is None else seed, self.corpora.digest, sparsity, start,
-            speed_change=s.speed_change, loss=LOSSES[s.loss],
+            speed_change=s.speed_change, loss=LOSSES[s.loss], look_ahead=s.look_ahead,
         )  # fmt: skip
 
     # --- data -------------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ class Laboratory:
         """The network of a run, in evaluation mode on the CPU; trained first if need be."""
         path = self.train(run) / "model.safetensors"
         with reading(path, path.parent):
-            return load_weights(Cruse(run.widths, run.groups), path)
+            return load_weights(Cruse(run.widths, run.groups, run.look_ahead), path)
 
     def history(self, run: Run, from_random: bool = False) -> pd.DataFrame:
         """One row a step of the run itself: step, loss, learning_rate, gradient_norm.

@@ -38,6 +38,7 @@ class Run:
     groups: int = 4
     speed_change: float = 0.0  # of training crops, see `data.Mixtures`
     loss: LossWeights = PAPER
+    look_ahead: int = 0  # frames, see `Cruse`
 
     @property
     def key(self) -> str:

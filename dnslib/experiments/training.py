@@ -35,7 +35,7 @@ def train_network(run: Run, folder: Path, load: Callable[[Run], Cruse], corpora:
     model = model.cpu()
     write_csv(folder / "history.csv", pd.DataFrame(history, columns=HISTORY))
     with write_atomically(folder / "model.safetensors") as path:
-        save_file(model.state_dict(), path)
+        save_file(model.state_dict(), path, metadata={"look_ahead": str(model.look_ahead)})
         path.chmod(0o644)  # safetensors makes it readable by its owner only
     write_json(folder / "summary.json", summary_of(run, model, time.perf_counter() - started, corpora))
     (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -46,9 +46,10 @@ def first_network(run: Run, load: Callable[[Run], Cruse]) -> Cruse:
     """The network before its first step."""
     if run.start is None:
         torch.manual_seed(run.seed)
-        model = Cruse(run.widths, run.groups)
+        model = Cruse(run.widths, run.groups, run.look_ahead)
     else:
         model = shrink(load(run.start), run.widths, run.groups)
+        model.look_ahead = run.look_ahead  # the start may have another one
     return sparsify(model, run.sparsity) if run.sparsity else model
 
 

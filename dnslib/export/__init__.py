@@ -12,6 +12,7 @@ from dnslib.export.sessions import (
     as_frames,
     flushed_denormals,
     initial_states,
+    look_ahead,
     onnxruntime,
     open_session,
     run_streaming,
@@ -21,5 +22,6 @@ from dnslib.export.spectral import SpectralSession
 
 __all__ = [
     "FORMS", "INPUT", "NEXT", "OUTPUT", "SpectralSession", "StreamingSession", "as_frames", "export_streaming",
-    "flushed_denormals", "initial_states", "onnxruntime", "open_session", "run_streaming", "session_options",
+    "flushed_denormals", "initial_states", "look_ahead", "onnxruntime", "open_session", "run_streaming",
+    "session_options",
 ]  # fmt: skip

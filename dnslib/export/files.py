@@ -10,7 +10,7 @@ import onnx
 from onnx import helper
 
 from dnslib.errors import MisuseError
-from dnslib.export.graph import IR_VERSION, OPSET, RUNTIME_DOMAIN, Graph
+from dnslib.export.graph import IR_VERSION, LOOK_AHEAD, OPSET, RUNTIME_DOMAIN, Graph
 from dnslib.export.plain import plain
 from dnslib.export.products import exact, int8
 from dnslib.model import Cruse
@@ -48,6 +48,7 @@ def export_streaming(
         "sample_rate": SAMPLE_RATE,
         "window": WINDOW,
         "hop": HOP,
+        LOOK_AHEAD: model.look_ahead,
     }
     helper.set_model_props(proto, {name: json.dumps(value).strip('"') for name, value in facts.items()} | dict(notes))
     onnx.checker.check_model(proto, full_check=True)

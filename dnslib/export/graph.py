@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 OPSET, IR_VERSION = 17, 8  # old enough for the runtimes in use, new enough for every node written here
 RUNTIME_DOMAIN = "com.microsoft"  # operators of ONNX Runtime only
 INPUT, OUTPUT, NEXT = "log_power", "gain", "_next"
+LOOK_AHEAD = "look_ahead"  # of a file's metadata
 
 
 class Graph:

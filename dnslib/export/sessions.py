@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from dnslib.errors import MisuseError
-from dnslib.export.graph import INPUT, NEXT, OUTPUT
+from dnslib.export.graph import INPUT, LOOK_AHEAD, NEXT, OUTPUT
 from dnslib.paths import resolve
 from dnslib.stft import BINS
 
@@ -98,18 +98,35 @@ def _not_streaming(session) -> str:
         if outputs.get(name) != described or described[0] != "tensor(float)" or None in map(_size, described[1]):
             return f"the input {name.removesuffix(NEXT)} needs an output {name} of the same fixed shape in float32"
     unpaired = sorted(set(outputs) - set(following) - {OUTPUT})
-    return f"no input takes up the output {unpaired[0]}" if unpaired else ""
+    if unpaired:
+        return f"no input takes up the output {unpaired[0]}"
+    frames = _facts(session).get(LOOK_AHEAD, "0")
+    return "" if frames.isdecimal() else f"its {LOOK_AHEAD} is {frames!r}, no number of frames"
 
 
 def _size(size) -> int | None:
     return size if isinstance(size, int) else None  # a name or nothing where the file leaves it open
 
 
+def look_ahead(session_or_path) -> int:
+    """Frames that a streaming network hears before it decides, see `dnslib.Cruse`; none where its file does not say.
+
+    Raises MisuseError as `open_session` does.
+    """
+    return int(_facts(_opened(session_or_path)).get(LOOK_AHEAD, 0))
+
+
+def _facts(session) -> dict[str, str]:
+    return session.get_modelmeta().custom_metadata_map
+
+
 def initial_states(session_or_path) -> dict[str, np.ndarray]:
     """Zeros for every state of a streaming network, by input name. Raises MisuseError as `open_session` does."""
-    is_path = isinstance(session_or_path, str | os.PathLike)
-    session = open_session(session_or_path) if is_path else session_or_path
-    return _zeros(session, {INPUT})
+    return _zeros(_opened(session_or_path), {INPUT})
+
+
+def _opened(session_or_path):
+    return open_session(session_or_path) if isinstance(session_or_path, str | os.PathLike) else session_or_path
 
 
 def _zeros(session, others: set[str]) -> dict[str, np.ndarray]:

@@ -1,7 +1,8 @@
-"""A streaming network that reads the noisy spectrum of a frame and writes the enhanced one: for live audio.
+"""A streaming network that reads the noisy spectrum of a frame and writes an enhanced one: for live audio.
 
 Log power and the product with the gain are nodes of its graph. These seven nodes cost less than the same steps in
 NumPy: a large network pushes NumPy's code out of the caches in every frame, and each call has to fetch it again.
+The spectra that wait for their gain, where a network looks ahead, are a state like those of its layers.
 """
 
 import math
@@ -11,22 +12,26 @@ import numpy as np
 import onnx
 
 from dnslib.export.graph import INPUT, OUTPUT, Graph
-from dnslib.export.sessions import StatefulSession, bound, flushed_denormals, onnxruntime, open_session, session_options
+from dnslib.export.sessions import StatefulSession, bound, flushed_denormals, look_ahead, onnxruntime, session_options
 from dnslib.paths import resolve
 from dnslib.stft import BINS, LOG_POWER_CENTRE, LOG_POWER_SPREAD, POWER_FLOOR
 
-SPECTRUM, ENHANCED = "spectrum", "enhanced"
+SPECTRUM, ENHANCED, WAITING = "spectrum", "enhanced", "waiting"
 SHAPE = (1, 1, 1, BINS, 2)  # real and imaginary part side by side, as NumPy lays out complex numbers
 AXES_ARE_AN_INPUT = 18  # of reductions, from this opset on
 
 
-def between_spectra(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Change a streaming network, in place, to one from ``spectrum`` to ``enhanced``, both `SHAPE`; states stay."""
+def between_spectra(model: onnx.ModelProto, ahead: int = 0) -> onnx.ModelProto:
+    """Change a streaming network, in place, to one from ``spectrum`` to ``enhanced``, both `SHAPE`; states stay.
+
+    What it writes is the frame ``ahead`` frames before the one it reads; nothing in the first ones.
+    """
     graph, own = Graph(), model.graph
     _log_power(graph, graph.input(SPECTRUM, SHAPE), opset(model))
     before = list(graph.nodes)
     gains = graph.reshape("transform/gains", OUTPUT, (*SHAPE[:-1], 1))
-    graph.node("Mul", "transform/product", SPECTRUM, gains, output=graph.output(ENHANCED, SHAPE))
+    meant = _delayed(graph, SPECTRUM, ahead) if ahead else SPECTRUM
+    graph.node("Mul", "transform/product", meant, gains, output=graph.output(ENHANCED, SHAPE))
     nodes = [*before, *own.node, *graph.nodes[len(before) :]]
     inputs = [*graph.inputs, *(value for value in own.input if value.name != INPUT)]
     outputs = [*graph.outputs, *(value for value in own.output if value.name != OUTPUT)]
@@ -57,6 +62,15 @@ def _log_power(graph: Graph, spectrum: str, opset: int) -> None:
     graph.node("Add", "transform/shifted", graph.node("Mul", "transform/scaled", x, scale), shift, output=INPUT)
 
 
+def _delayed(graph: Graph, spectrum: str, frames: int) -> str:
+    """The spectrum of some frames ago."""
+    waiting, waiting_next = graph.state(WAITING, (frames, *SHAPE[1:]))
+    queue = graph.concat("transform/queue", waiting, spectrum, axis=0)
+    oldest, others = graph.split("transform/delayed", queue, (1, frames), axis=0)
+    graph.node("Identity", "transform/waiting", others, output=waiting_next)
+    return oldest
+
+
 def opset(model: onnx.ModelProto) -> int:
     """The version of ONNX's own operators in a file."""
     return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
@@ -65,12 +79,13 @@ def opset(model: onnx.ModelProto) -> int:
 class SpectralSession(StatefulSession):
     """A streaming file ready for spectra: fill ``spectrum``, `run`, read ``enhanced``, both complex64 ``(161,)``.
 
+    ``enhanced`` is the frame ``look_ahead`` frames before that of ``spectrum``.
     Raises MisuseError as `dnslib.export.open_session` does.
     """
 
     def __init__(self, path: str | os.PathLike):
-        open_session(path)  # tells what is wrong with a file
-        model = between_spectra(onnx.load(resolve(path)))
+        self.look_ahead = look_ahead(path)  # tells what is wrong with a file
+        model = between_spectra(onnx.load(resolve(path)), self.look_ahead)
         with flushed_denormals():
             session = onnxruntime().InferenceSession(
                 model.SerializeToString(), session_options(), providers=["CPUExecutionProvider"]

@@ -64,7 +64,7 @@ def publish(outputs: Path, target: Path = TARGET) -> list[Path]:
 def publish_weights(laboratory: Laboratory, names: Iterable[str] = NAMES, folder: Path = WEIGHTS) -> list[Path]:
     """Write the trained networks of some configurations as float16 safetensors; raises MisuseError for untrained ones.
 
-    Each file's metadata name the run, its steps and the digest of its data.
+    Each file's metadata name the run, its steps, the digest of its data and the frames that it looks ahead.
     """
     runs, written = {name: laboratory.network(name) for name in names}, []
     for name, run in runs.items():
@@ -73,9 +73,11 @@ def publish_weights(laboratory: Laboratory, names: Iterable[str] = NAMES, folder
     for name, run in runs.items():
         trained = load_file(laboratory.folder(run) / "model.safetensors")
         weights = {key: value.to(torch.float16) for key, value in trained.items()}
+        facts = {"run": run.name, "steps": run.total_steps, "data": run.data, "look_ahead": run.look_ahead}
+        facts = {fact: str(value) for fact, value in facts.items()}
         path = folder / f"{name}.safetensors"
         with write_atomically(path) as temporary:
-            save_file(weights, temporary, metadata={"run": run.name, "steps": str(run.total_steps), "data": run.data})
+            save_file(weights, temporary, metadata=facts)
             temporary.chmod(0o644)  # safetensors makes it readable by its owner only
         written.append(path)
     return written
