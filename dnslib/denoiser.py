@@ -23,7 +23,7 @@ from dnslib.errors import MisuseError
 from dnslib.export import SpectralSession, StreamingSession, flushed_denormals
 from dnslib.networks import find_model, streaming_file
 from dnslib.profiling import time_rounds
-from dnslib.stft import HOP, SAMPLE_RATE, WINDOW, log_power, stft, window
+from dnslib.stft import HOP, SAMPLE_RATE, WINDOW, delay_samples, log_power, stft, window
 
 try:  # the functions behind numpy.fft.rfft and irfft: their wrappers cost more than they do
     from numpy.fft._pocketfft_umath import irfft as _irfft
@@ -68,7 +68,7 @@ class Denoiser:
         with streaming_file(self.model, precision) as path:
             self._session = SpectralSession(path)
         self._incomplete = 1 + self._session.look_ahead  # first frames of a recording, which complete no hop
-        self.latency_samples = WINDOW + HOP * self._session.look_ahead
+        self.latency_samples = delay_samples(self._session.look_ahead)
         self._window = window(torch.device("cpu")).numpy().copy()
         self._rising, self._falling = self._window[:HOP], self._window[HOP:]
         self._frame = np.zeros(WINDOW, np.float32)  # windowed

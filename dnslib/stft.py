@@ -25,6 +25,11 @@ def window(device: torch.device) -> torch.Tensor:
         return torch.hann_window(WINDOW, periodic=True, dtype=torch.float64).sqrt().float().to(device)
 
 
+def delay_samples(look_ahead: int) -> int:
+    """From the first sample of a hop to its way out, of a network that looks some frames ahead: its window and them."""
+    return WINDOW + HOP * look_ahead
+
+
 def frame_count(samples: int) -> int:
     """Frames that cover ``samples`` samples: every sample lies in exactly two frames."""
     return -(-samples // HOP) + 1

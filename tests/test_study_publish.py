@@ -179,7 +179,7 @@ def test_the_card_pairs_by_clip(graded, tmp_path):
     names = ["CRUSE32", "P.500"]
     text = card(Laboratory(Settings(outputs=str(tmp_path / "outputs"))), names)
     large, small = (next(row for row in text.splitlines() if name in row.split("|")[1]) for name in names)
-    assert "| 2.75 | 2.75 | 2.75 | +0.60 [" in large
+    assert "| 20 | 2.75 | 2.75 | 2.75 | +0.60 [" in large
     assert large.endswith("| – |")
     assert "| 2.65 | 2.65 | 2.65 | +0.50 [" in small
     assert "| −0.10 [−0.12, −0.08] |" in small
@@ -228,7 +228,7 @@ def test_the_command_publishes_everything_or_nothing(graded, outputs, tmp_path, 
     assert files <= set(after)
     assert LEFT_OUT in after["published/05_0.ipynb"].decode()
     for name, line in (
-        ("weights/README.md", "| CRUSE32 | 8 581 153 | 2.75 |"),
+        ("weights/README.md", "| CRUSE32 | 8 581 153 | 20 | 2.75 |"),
         ("README.md", "| P.500 | 32 32 | 2 356"),
     ):
         text = after[name].decode()

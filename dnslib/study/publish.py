@@ -24,6 +24,7 @@ from dnslib.experiments import Laboratory
 from dnslib.paths import PROJECT, remove, resolve, write_atomically
 from dnslib.published import WEIGHTS
 from dnslib.settings import Settings
+from dnslib.stft import SAMPLE_RATE, delay_samples
 from dnslib.study import provenance, readme
 
 TARGET = PROJECT / "notebooks" / "published"
@@ -88,13 +89,15 @@ def card(laboratory: Laboratory, names: Iterable[str] = NAMES) -> str:
     rows = {name: partial(laboratory.network, name) for name in names}
     gains = laboratory.quality_table(rows, against_noisy=True).set_index("model")
     losses = laboratory.quality_table(rows, reference=next(iter(rows))).set_index("model")
-    head = ("network", "parameters", "SIG", "BAK", "OVRL", "ΔOVRL over noisy", f"ΔOVRL over {next(iter(rows))}")
+    head = ("network", "parameters", "delay, ms", "SIG", "BAK", "OVRL")
+    head += ("ΔOVRL over noisy", f"ΔOVRL over {next(iter(rows))}")
     lines = [readme.line(head), readme.line(["---"] + ["---:"] * (len(head) - 1))]
     for name in rows:
         scores = [f"{gains.loc[name, metric]:.2f}" for metric in ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl")]
         deltas = [readme.interval(table.loc[name], "delta_ovrl", sign="+") for table in (gains, losses)]
         parameters = f"{laboratory.summary(laboratory.network(name))['parameters']:,}".replace(",", " ")
-        lines.append(readme.line([name, parameters, *scores, *deltas]))
+        delay_ms = f"{1000 * delay_samples(laboratory.network(name).look_ahead) / SAMPLE_RATE:g}"
+        lines.append(readme.line([name, parameters, delay_ms, *scores, *deltas]))
     noisy, settings = laboratory.noisy_scores(), laboratory.settings
     about = (
         f"{len(noisy)} test clips of {settings.clip_seconds:g} s, SNR −5 to 15 dB, of speakers and noises that no "
