@@ -432,8 +432,8 @@ def test_a_failed_training_is_not_done_and_is_tried_again(lab, monkeypatch):
 
 
 def test_a_crash_while_the_network_is_written_leaves_nothing_that_looks_like_one(trained, lab, monkeypatch):
-    def disk_is_full(weights, path: Path) -> None:
-        path.write_bytes(save(weights)[:-100])
+    def disk_is_full(weights, path: Path, metadata: dict) -> None:
+        path.write_bytes(save(weights, metadata)[:-100])
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:

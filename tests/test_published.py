@@ -41,12 +41,17 @@ def test_a_file_says_what_it_was_trained_on(folder):
     save_file(weights, folder / "P.875.safetensors")
     assert about("P.875") == {}
     assert pretrained("P.875").look_ahead == 0
-    save_file(weights, folder / "P.875-20ms.safetensors", metadata={"look_ahead": "0"})
-    assert available() == ["P.875", "P.875-20ms"]
-    save_file(weights, folder / "P.875.safetensors", metadata={"look_ahead": "2"})
-    assert [pretrained(name).look_ahead for name in available()] == [2, 0]
     with pytest.raises(MisuseError, match=r"No weights of P\.125 come with the project; there are P\.875\."):
         about("P.125")
+
+
+def test_weights_of_both_delays_stand_side_by_side(folder):
+    weights = Cruse(CONFIGURATIONS["P.875"]).state_dict()
+    save_file(weights, folder / "P.875-20ms.safetensors", metadata={"look_ahead": "0"})
+    assert available() == ["P.875-20ms"]
+    save_file(weights, folder / "P.875.safetensors", metadata={"look_ahead": "2"})
+    assert available() == ["P.875", "P.875-20ms"]
+    assert [pretrained(name).look_ahead for name in available()] == [2, 0]
 
 
 def test_names_without_weights_and_unknown_ones_get_one_line(folder):
