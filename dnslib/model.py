@@ -6,7 +6,7 @@ Source: CRUSE paper (arXiv 2101.09249), its network section; widths from §4 of 
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby, pairwise
 
 import numpy as np
@@ -161,10 +161,14 @@ def apply_gain(model: nn.Module, noisy: torch.Tensor) -> torch.Tensor:
 
     The gain of frame t is that of frame t - ``model.look_ahead``; after the end the network hears silence.
     """
-    ahead, samples = model.look_ahead, noisy.shape[-1]
-    spectrum = stft(functional.pad(noisy, (0, ahead * HOP)))  # (B, T + ahead, F)
-    gain = model(log_power(spectrum).unsqueeze(1)).squeeze(1)
-    return istft(spectrum[:, : spectrum.shape[1] - ahead] * gain[:, ahead:].float(), samples)
+    return with_gains(lambda power: model(power.unsqueeze(1)).squeeze(1).float(), noisy, model.look_ahead)
+
+
+def with_gains(gains: Callable[[torch.Tensor], torch.Tensor], noisy: torch.Tensor, look_ahead: int = 0) -> torch.Tensor:
+    """`apply_gain` of what gives the gains ``(..., T, F)`` of log power, for waveforms ``(..., samples)``."""
+    spectrum = stft(functional.pad(noisy, (0, look_ahead * HOP)))  # (..., T + look_ahead, F)
+    gain = gains(log_power(spectrum))[..., look_ahead:, :]
+    return istft(spectrum[..., : gain.shape[-2], :] * gain, noisy.shape[-1])
 
 
 def enhance(model: Cruse, noisy: np.ndarray) -> np.ndarray:

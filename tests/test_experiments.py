@@ -388,7 +388,7 @@ def test_every_loss_is_a_setting():
     assert get_args(Settings.model_fields["loss"].annotation) == tuple(LOSSES)
 
 
-def test_the_look_ahead_of_a_run_is_that_of_its_network_and_its_file(tmp_path, lab):
+def test_the_look_ahead_of_a_run_is_that_of_its_network_and_its_file(tmp_path):
     lab = Laboratory(settings(tmp_path, look_ahead=1))
     later = dataclasses.replace(lab.fine_tuned("P.500"), look_ahead=2)  # than the network it starts from
     clip = clips("test", 1, 10.0, 0)

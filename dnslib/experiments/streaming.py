@@ -12,7 +12,7 @@ import torch
 from dnslib import export, profiling
 from dnslib.experiments.files import read_csv, reading, source_digest, write_csv
 from dnslib.machine import last_level_cache_mb
-from dnslib.stft import HOP, istft, log_power, stft
+from dnslib.model import with_gains
 
 FRAME_MS = 10.0
 PACED_FRAMES = 10  # frames in a paced round, each takes 10 ms
@@ -21,10 +21,9 @@ COLD_FRAMES_SHARE = 10  # one frame in ten is timed with evicted caches too: fil
 
 def enhance_streaming(path: Path, noisy: np.ndarray) -> np.ndarray:
     """`dnslib.enhance` with the gains of a streaming file: a waveform (samples,) frame by frame."""
-    ahead = export.look_ahead(path)
-    spectrum = stft(torch.from_numpy(np.pad(np.asarray(noisy, dtype=np.float32), (0, ahead * HOP))))
-    gain = torch.from_numpy(export.run_streaming(path, log_power(spectrum).numpy()))
-    return istft(spectrum[: len(spectrum) - ahead] * gain[ahead:], len(noisy)).numpy()
+    waveform = torch.from_numpy(np.ascontiguousarray(noisy, dtype=np.float32))
+    gains = lambda power: torch.from_numpy(export.run_streaming(path, power.numpy()))  # noqa: E731
+    return with_gains(gains, waveform, export.look_ahead(path)).numpy()
 
 
 def measured_once(
