@@ -10,6 +10,20 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dnslib.model import Cruse
 
+WITH_KERNELS = ("test_notebooks", "test_study_runner")
+
+
+def pytest_collection_modifyitems(items):
+    """What runs side by side, by pytest-xdist, are whole files, for the sake of their fixtures.
+
+    Those that start Jupyter kernels are one, as kernels race for ports, and come first, as they take the longest.
+    """
+    for item in items:
+        group = "kernels" if item.path.stem in WITH_KERNELS else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: item.path.stem not in WITH_KERNELS)
+
 
 def biased(model: Cruse) -> Cruse:
     """The network with convolution biases as a trained one has them: fresh ones are 0, so losing them goes unseen."""

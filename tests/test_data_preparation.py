@@ -72,10 +72,13 @@ def test_no_speaker_and_no_noise_stands_in_two_splits(embedded, recordings, tmp_
     assert set.union(*speakers) == set("abcde")  # "a" of both corpora is one source
 
 
-def test_everything_is_each_recording_of_the_three_splits_once(recordings, tmp_path):
+def test_everything_is_each_recording_of_the_three_splits_once_and_no_babble(recordings, tmp_path):
     corpora = prepare(settings(tmp_path, recordings))
     for kind in ("speech", "noise"):
         parts = [getattr(getattr(corpora, split), kind) for split in SPLITS]
+        if kind == "noise":
+            assert all(any(source.startswith("babble") for source in part.by_source) for part in parts)
+            parts = [part.without("babble-") for part in parts]
         whole = getattr(corpora.everything, kind)
         names = np.concatenate([part.names for part in parts]).tolist()
         assert whole.names.tolist() == names
@@ -83,6 +86,7 @@ def test_everything_is_each_recording_of_the_three_splits_once(recordings, tmp_p
         assert set(whole.by_source) == set.union(*(set(part.by_source) for part in parts))
         alone = [part.recording(index) for part in parts for index in range(len(part))]
         assert all(np.array_equal(whole.recording(index), wave) for index, wave in enumerate(alone))
+    assert set(corpora.everything.noise.by_source) == {f"home/class{index}" for index in range(5)}
     assert corpora.everything.rooms is corpora.test.rooms
 
 

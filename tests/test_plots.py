@@ -231,15 +231,29 @@ def test_spectrogram_shows_a_tone_at_its_frequency():
     assert tone.get_clim() == silence.get_clim()
 
 
-def test_smooth_training_curves_are_running_means_of_a_fiftieth_and_eight_rows_at_least():
+def ramp(rows: int) -> pd.DataFrame:
     """A straight line, row k at height k: the mean of the w rows up to it is k - (w - 1) / 2."""
-    figure = plots.training_curves(
-        {"long": pd.DataFrame({"step": range(1000), "loss": range(1000)}),
-         "short": pd.DataFrame({"step": range(20), "loss": range(20)})}, smooth=True
-    )  # fmt: skip
-    long, short = (line.get_ydata() for line in figure.axes[0].get_lines())
-    assert (long[0], long[-1]) == (0, 999 - 19 / 2)
-    assert (short[0], short[-1]) == (0, 19 - 7 / 2)
+    return pd.DataFrame({"step": range(rows), "loss": range(rows)})
+
+
+def test_smooth_training_curves_are_running_means_of_a_fiftieth_of_the_longest_and_eight_rows_at_least():
+    def ends(**lengths: int) -> list[tuple[float, float]]:
+        figure = plots.training_curves({name: ramp(rows) for name, rows in lengths.items()}, smooth=True)
+        return [tuple(line.get_ydata()[~np.isnan(line.get_ydata())][[0, -1]]) for line in figure.axes[0].get_lines()]
+
+    assert ends(long=1000, short=25) == [(19 / 2, 999 - 19 / 2), (19 / 2, 24 - 19 / 2)]
+    assert ends(short=20, shorter=9) == [(7 / 2, 19 - 7 / 2), (7 / 2, 8 - 7 / 2)]
+    assert ends(few=3) == [(1, 1)]  # a mean of all that there are
+
+
+def test_weights_with_another_delay_share_the_colour_of_their_configuration():
+    names = ["CRUSE32", "P.500", "P.875", "P.500-20ms", "P.875-20ms", "DTLN"]
+    chosen = plots.colours(names)
+    assert chosen["P.500-20ms"] == chosen["P.500"] == plots.colour("P.500-20ms") == plots.colour("P.500")
+    assert len({chosen[name] for name in ("CRUSE32", "P.500", "P.875", "DTLN")}) == 4
+    table = pd.DataFrame({"configuration": names, "snr_db": 0.0, "delta_ovrl": 0.1})
+    _zero, *lines = plots.gains(table, "snr_db").axes[0].get_lines()
+    assert [line.get_linestyle() for line in lines] == ["-", "-", "-", "--", "--", "-"]
 
 
 def test_training_curves_leave_out_what_was_not_measured():

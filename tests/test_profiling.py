@@ -31,6 +31,7 @@ from dnslib.profiling import (
     memory_mb,
     parameter_count,
     process_memory,
+    self_check_verdict,
     time_rounds,
     weight_bytes,
 )
@@ -529,3 +530,13 @@ def test_profiles_are_of_streaming_networks(tmp_path):
         layer_shares(path)
     with pytest.raises(MisuseError, match="at least 10 frames"):
         layer_shares(path, frames=3)
+
+
+def test_the_verdict_of_a_self_check_is_whether_its_interval_holds_one():
+    def verdict(low: float, high: float) -> str:
+        return self_check_verdict({"x_ci_low": low, "x_ci_high": high}, "x")
+
+    assert verdict(0.99, 1.02) == "[0.990, 1.020] holds 1"
+    assert verdict(1.0, 1.0) == "[1.000, 1.000] holds 1"
+    for low, high in ((0.9, 0.999), (1.001, 1.1)):
+        assert "does not hold 1" in verdict(low, high)

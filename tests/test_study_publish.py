@@ -83,23 +83,26 @@ def test_links_lead_to_the_published_notebook_or_else_to_its_source(outputs, tmp
     for there in ("notebooks/05_0.ipynb", "notebooks/07_2.ipynb", "notebooks/published/deployment/07_1.ipynb"):
         (tmp_path / there).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / there).write_text("{}")
-    links = "[a](05_0.ipynb) [b](07_1.ipynb) [c](07_2.ipynb) [d](http://x.org/05_0.ipynb)"
+    (tmp_path / "card.md").write_text("scores")
+    links = "[a](05_0.ipynb) [b](07_1.ipynb) [c](07_2.ipynb) [d](http://x.org/05_0.ipynb) [e](../card.md)"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(links)])
     nbformat.write(notebook, outputs / "00.ipynb")
     publish(outputs, target)
     expected = "[a](05_0.ipynb) [b](deployment/07_1.ipynb) [c](../07_2.ipynb) [d](http://x.org/05_0.ipynb)"
+    expected += " [e](../../card.md)"
     assert nbformat.read(target / "00.ipynb", 4).cells[0].source == expected
     (outputs / "05_0.ipynb").unlink()
     publish(outputs, target / "deployment")
     expected = "[a](../05_0.ipynb) [b](07_1.ipynb) [c](../../07_2.ipynb) [d](http://x.org/05_0.ipynb)"
+    expected += " [e](../../../card.md)"
     assert nbformat.read(target / "deployment" / "00.ipynb", 4).cells[0].source == expected
 
 
 def test_every_link_of_the_published_notebooks_leads_somewhere():
     for path in TARGET.rglob("*.ipynb"):
         for cell in nbformat.read(path, 4).cells:
-            for name in re.findall(r"\]\(([^)\s]+\.ipynb)\)", cell.source):
-                assert (path.parent / name).is_file(), f"{path.name} links to {name}"
+            for name in re.findall(r"\]\(([^)\s:#]+)\)", cell.source):
+                assert (path.parent / name).exists(), f"{path.name} links to {name}"
 
 
 def test_a_run_of_some_notebooks_has_no_figure_to_draw(outputs, tmp_path):

@@ -11,6 +11,7 @@ from dnslib.stft import SAMPLE_RATE
 
 NOISE_SECONDS = 12.0
 BABBLE_SHARE = 0.1  # of the noise, made from the speech of the same split
+BABBLE = "babble-"  # how its sources are named
 TALKERS = {"train": (4, 5, 7, 9), "validation": (6,), "test": (3, 6, 8)}  # voices in a babble
 ROOMS = {"train": 160, "validation": 16, "test": 40}  # simulated
 
@@ -30,7 +31,7 @@ def babble(
         for index in range(max(1, wanted)):
             talkers = int(rng.choice(TALKERS[split]))
             sound = noise.babble(rng, lambda length: speech.crop(rng, length)[0], samples, talkers)  # noqa: B023
-            yield split, f"babble-{split}{index}", noise.scaled(sound)
+            yield split, f"{BABBLE}{split}{index}", noise.scaled(sound)
 
 
 def simulated_rooms(workers: Workers, seed: int, split: str) -> list[np.ndarray]:

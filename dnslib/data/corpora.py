@@ -44,6 +44,11 @@ class Corpus:
         names, first = np.unique(self.sources[order], return_index=True)
         return dict(zip(names.tolist(), np.split(order, first[1:]), strict=True))
 
+    def without(self, prefix: str) -> "Corpus":
+        """The recordings of the sources whose names do not begin with ``prefix``."""
+        kept = ~np.char.startswith(self.sources, prefix)
+        return Corpus(self.samples, *(column[kept] for column in (self.starts, self.lengths, self.sources, self.names)))
+
     @cached_property
     def _ends(self) -> np.ndarray:
         return np.cumsum(self.lengths)

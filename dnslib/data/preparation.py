@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from dnslib import paths
-from dnslib.data import caches, embedded, recordings
+from dnslib.data import added, caches, embedded, recordings
 from dnslib.data.corpora import SPLITS, Corpus, joined, open_corpus
 from dnslib.errors import MisuseError
 
@@ -39,10 +39,14 @@ class Corpora:
 
     @property
     def everything(self) -> Split:
-        """All speakers and noises of the three splits, in the rooms of the test: for networks that trained on none."""
+        """All speakers and noises of the three splits, in the rooms of the test: for networks that trained on none.
+
+        Without babble, which is made of the speech: where a split has few speakers, it is the voice that a clip asks a
+        network to keep.
+        """
         splits = (self.train, self.validation, self.test)
         speech, noise = (joined([getattr(split, kind) for split in splits]) for kind in ("speech", "noise"))
-        return Split(speech, noise, self.test.rooms)
+        return Split(speech, noise.without(added.BABBLE), self.test.rooms)
 
     def table(self) -> pd.DataFrame:
         """One row a split and kind: ``split, kind, sources, recordings, minutes``."""

@@ -3,6 +3,9 @@
 Graphs are written by hand, node by node, so that their nodes bear the layer they belong to (``encoder_1/conv``). The
 same network can be written in several `FORMS`; shapes of one frame: ``log_power`` and ``gain`` (1, 1, 1, 161). Every
 other input is a state, zero before the first frame, that comes back as ``…_next``.
+
+A network that looks n frames ahead (`look_ahead` of the file, in its metadata) gives, with frame t, the gain of frame
+t - n: whoever runs the file multiplies the spectrum of n frames before.
 """
 
 from dnslib.export.files import FORMS, export_streaming

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dnslib.errors import MisuseError
-from dnslib.plots.look import INK, METRICS, colour, colours, error_bars, figure_function, needed
+from dnslib.plots.look import EARLIER, INK, METRICS, colour, colours, error_bars, figure_function, needed
 
 
 @figure_function
@@ -23,6 +23,7 @@ def intervals(
         raise MisuseError(f"The table has no interval for {metric}: {metric}_ci_low and {metric}_ci_high.")
     figure, axes = plt.subplots(figsize=(8, 0.42 * len(table) + 1.3))
     axes.axvline(neutral, color=INK, linewidth=1.2, zorder=1, label="neutral")
+    shades = colours(table["configuration"])
     for row, (name, value) in enumerate(zip(table["configuration"], table[metric], strict=True)):
         decided = not value - bars[0, row] <= neutral <= value + bars[1, row]
         axes.errorbar(
@@ -30,8 +31,8 @@ def intervals(
             row,
             xerr=bars[:, [row]],
             fmt="o",
-            color=colour(name),
-            markerfacecolor=colour(name) if decided else "white",
+            color=shades[name],
+            markerfacecolor=shades[name] if decided else "white",
             markersize=8,
             elinewidth=2.4,
             label=name,
@@ -51,7 +52,10 @@ def intervals(
 def gains(
     table: pd.DataFrame, x: str, metric: str = "delta_ovrl", xlabel: str | None = None, ylabel: str | None = None
 ) -> Figure:
-    """A difference and its 95 % interval along a quantity ``x``, a line a configuration, side by side at each value."""
+    """A difference and its 95 % interval along a quantity ``x``, a line a configuration, side by side at each value.
+
+    Broken lines: weights with a shorter delay than others of the same configuration.
+    """
     needed(table, ["configuration", x, metric])
     figure, axes = plt.subplots(figsize=(8, 4.2))
     axes.axhline(0, color=INK, linewidth=1.2, zorder=1)
@@ -62,8 +66,8 @@ def gains(
         rows = table[table["configuration"] == name].sort_values(x)
         bars = error_bars(rows, metric)
         at = rows[x] + (index - (len(names) - 1) / 2) * step
-        look = {"fmt": "o-", "color": shade, "markersize": 5, "elinewidth": 1.8, "linewidth": 1.2}
-        axes.errorbar(at, rows[metric], yerr=bars, label=name, **look)
+        look = {"color": shade, "markersize": 5, "elinewidth": 1.8, "linewidth": 1.2}
+        axes.errorbar(at, rows[metric], yerr=bars, fmt="o--" if EARLIER.search(name) else "o-", label=name, **look)
     axes.set_xticks(places)
     axes.set_xlabel(xlabel or x)
     axes.set_ylabel(ylabel or metric)

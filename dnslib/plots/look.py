@@ -19,7 +19,8 @@ BLUE, ORANGE, GREEN = "#0173b2", "#de8f05", "#029e73"  # seaborn's colour-blind 
 METRICS = {"sig": "SIG  (speech)", "bak": "BAK  (background)", "ovrl": "OVRL  (overall)"}
 METRIC_COLOURS = {"sig": BLUE, "bak": ORANGE, "ovrl": GREEN}
 FIXED_COLOURS = {"CRUSE32": INK, "CRUSE16": "#d55e00", "noisy": "#949494", "clean": GREEN, "enhanced": BLUE}
-OTHERS = sns.color_palette("colorblind").as_hex()[3:]
+OTHERS = [sns.color_palette("colorblind").as_hex()[place] for place in (4, 5, 9, 1)]  # no pale ones
+EARLIER = re.compile(r"-\d+ms$")  # of a name: weights of the same configuration with a shorter delay
 
 
 @contextmanager
@@ -71,7 +72,11 @@ def figure_function(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 
 def colour(name: str) -> str:
-    """The colour of a configuration, the same in every figure: pruned ones run from blue to yellow-green with p."""
+    """The colour of a configuration, the same in every figure: pruned ones run from blue to yellow-green with p.
+
+    Its weights with another delay, "P.500-20ms", share it.
+    """
+    name = EARLIER.sub("", name)
     if name in FIXED_COLOURS:
         return FIXED_COLOURS[name]
     share = re.search(r"(?:^P|\s0)?\.(\d+)$", name)  # "P.625", "GRU 0.25"
@@ -85,7 +90,8 @@ def colours(names: Iterable[str]) -> dict[str, str]:
     chosen: dict[str, str] = {}
     for name in names:
         free = [other for other in OTHERS if other not in chosen.values()]
-        chosen[name] = free[0] if colour(name) in chosen.values() and free else colour(name)
+        taken = colour(name) in chosen.values() and EARLIER.sub("", name) not in chosen
+        chosen[name] = free[0] if taken and free else colour(name)
     return chosen
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dnslib.errors import MisuseError
-from dnslib.plots.look import BLUE, MUTED, colour, figure_function, needed
+from dnslib.plots.look import BLUE, MUTED, colour, colours, figure_function, needed
 
 SMOOTHED_ROWS = 8  # of a running mean, at least
 
@@ -74,7 +74,8 @@ def training_curves(
 ) -> Figure:
     """How runs went: one panel a column (by default every column with "loss" in its name), one line a run.
 
-    ``smooth`` draws the mean over a fiftieth of a run's rows before each point, and over `SMOOTHED_ROWS` at least.
+    ``smooth`` draws the mean over as many rows before each point for all runs: a fiftieth of the longest, and
+    `SMOOTHED_ROWS` at least. Points with fewer rows before them are left out.
     """
     if not histories:
         raise MisuseError("There is no training history to draw.")
@@ -82,16 +83,17 @@ def training_curves(
     columns = list(columns or [column for column in first.columns if "loss" in column])
     for history in histories.values():
         needed(history, [x, *columns])
+    rows = max(SMOOTHED_ROWS, max(map(len, histories.values())) // 50)
     width = 4.6 * len(columns) + 0.8
     figure, panels = plt.subplots(1, len(columns), squeeze=False, figsize=(width, 3.8))
+    shades = colours(histories).values()
     for axes, column in zip(panels[0], columns, strict=True):
-        for name, history in histories.items():
+        for (name, history), shade in zip(histories.items(), shades, strict=True):
             there = history[[x, column]].dropna()
             if smooth:
-                rows = max(SMOOTHED_ROWS, len(there) // 50)
-                there = there.assign(**{column: there[column].rolling(rows, min_periods=1).mean()})
+                there = there.assign(**{column: there[column].rolling(min(rows, len(there))).mean()})
             marker = "o" if len(there) <= 12 else None
-            axes.plot(there[x], there[column], color=colour(name), label=name, marker=marker, markersize=5)
+            axes.plot(there[x], there[column], color=shade, label=name, marker=marker, markersize=5)
         axes.set_title(column.replace("_", " "))
         axes.set_xlabel(x)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

@@ -12,6 +12,7 @@ from dnslib.profiling.latency import (
     machine,
     measure_latency,
     median_interval,
+    self_check_verdict,
     time_rounds,
 )
 from dnslib.profiling.macs import count_macs, macs_by_operator
@@ -21,5 +22,5 @@ from dnslib.profiling.size import ProcessMemory, load, memory_mb, parameter_coun
 __all__ = [
     "SELF_CHECK", "Pace", "ProcessMemory", "count_macs", "decaying_frames", "kernel_times", "latency_table",
     "layer_shares", "load", "machine", "macs_by_operator", "measure_latency", "median_interval", "memory_mb",
-    "parameter_count", "process_memory", "time_rounds", "weight_bytes",
+    "parameter_count", "process_memory", "self_check_verdict", "time_rounds", "weight_bytes",
 ]  # fmt: skip

@@ -178,6 +178,13 @@ def latency_table(times_ns: Mapping[str, np.ndarray], reference: str, seed: int 
     return pd.DataFrame(rows)
 
 
+def self_check_verdict(row: Mapping[str, float], column: str = "speedup") -> str:
+    """Whether the interval of a model raced against itself holds 1, in words: "[0.987, 1.008] holds 1"."""
+    low, high = row[f"{column}_ci_low"], row[f"{column}_ci_high"]
+    said = "holds 1" if low <= 1 <= high else "does not hold 1, the machine was not quiet"
+    return f"[{low:.3f}, {high:.3f}] {said}"
+
+
 def median_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
     """95 % percentile bootstrap interval of the median of ``values``, one per round."""
     from scipy.stats import bootstrap

@@ -30,7 +30,7 @@ from dnslib.study import provenance, readme
 TARGET = PROJECT / "notebooks" / "published"
 NAMES = ("CRUSE32", "P.500", "P.750", "P.875")  # the configurations whose weights are published
 SOUND = re.compile(r"<audio|data:audio/")
-LINK = re.compile(r"\]\((\w+\.ipynb)\)")  # to a notebook in the same folder
+LINK = re.compile(r"\]\(([\w./-]+\.(?:ipynb|md))\)")  # to a file of the project
 LEFT_OUT = "A player stood here: recordings are not part of the project."
 KERNEL_RELEASE = re.compile(r"(Linux[ -])\d[\w.+-]*")
 
@@ -136,7 +136,7 @@ def without_sound(text: str) -> str:
 
 
 def linked(text: str, folder: Path, beside: set[str]) -> str:
-    """Links to notebooks that are not published ``beside`` this one lead to where they are, or else to the source."""
+    """Links to files that are not published ``beside`` this one lead to where they are, or else to the source."""
     places = (*(path for path in folder.glob("*") if path.is_dir()), folder.parent, folder.parent.parent)
 
     def link(match: re.Match) -> str:
