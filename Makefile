@@ -37,7 +37,7 @@ study: setup ## run every notebook with the quick profile and write the report
 test: setup ## lint, check the format, run all tests
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+	$(RUN) -m pytest -n auto --no-loadscope-reorder
 
 lab: setup ## open JupyterLab on the notebooks
 	@# root, as in a container, has to say that it may

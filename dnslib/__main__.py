@@ -41,7 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         options = parser().parse_args(arguments)
-        return options.command(options) or 0
+        status = options.command(options) or 0
+        sys.stdout.flush()  # here, where a reader that has gone is known how to meet
+        return status
     except MisuseError as error:
         return complain(error, 2)
     except StudyError as error:

@@ -1,5 +1,12 @@
-"""The one exception a user meets for a mistake of theirs: its text is printed as one line, exit status 2."""
+"""The one exception a user meets for what they can mend: its text is printed as one line, exit status 2."""
 
 
 class MisuseError(ValueError):
     """A wrong name, value, file or folder given by the user; the message is one complete sentence."""
+
+
+def unwritable(path: object) -> MisuseError:
+    """What to raise where a library's own writer failed, which does not tell why."""
+    return MisuseError(
+        f"{path} cannot be written; is the disk full? Make room and start again: what is finished is kept."
+    )

@@ -6,18 +6,20 @@ Source: CRUSE paper (arXiv 2101.09249), its network section; widths from §4 of 
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby, pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
-from dnslib.errors import MisuseError
+from dnslib.errors import MisuseError, unwritable
 from dnslib.gru import ParallelGru
+from dnslib.paths import write_atomically
 from dnslib.stft import BINS, HOP, istft, log_power, stft
 
 LOUDEST = 1e10  # full scale is 1; samples beyond this are no sound
@@ -156,6 +158,19 @@ def load_weights(model: Cruse, path: str | os.PathLike) -> Cruse:
     return model.eval()
 
 
+def save_weights(weights: Mapping[str, torch.Tensor], path: Path, facts: Mapping[str, object]) -> None:
+    """Write a safetensors file, whole or not at all, with ``facts`` as its metadata.
+
+    Raises MisuseError where it cannot be written.
+    """
+    try:
+        with write_atomically(path) as temporary:
+            save_file(dict(weights), temporary, metadata={name: str(value) for name, value in facts.items()})
+            temporary.chmod(0o644)  # safetensors makes it readable by its owner only
+    except SafetensorError:
+        raise unwritable(path) from None
+
+
 def apply_gain(model: nn.Module, noisy: torch.Tensor) -> torch.Tensor:
     """Enhanced waveforms ``(B, samples)`` from noisy ones: the gain multiplies the noisy spectrum. Differentiable.
 
@@ -187,10 +202,12 @@ def enhance_many(model: Cruse, noisy: Sequence[np.ndarray]) -> list[np.ndarray]:
     was_training = model.training
     model.eval()
     enhanced: list[np.ndarray] = []
-    for _, equally_long in groupby(waveforms, key=len):
-        for batch in torch.from_numpy(np.stack(list(equally_long))).split(BATCH_CLIPS):
-            enhanced += list(apply_gain(model, batch.to(device)).cpu().numpy())
-    model.train(was_training)
+    try:
+        for _, equally_long in groupby(waveforms, key=len):
+            for batch in torch.from_numpy(np.stack(list(equally_long))).split(BATCH_CLIPS):
+                enhanced += list(apply_gain(model, batch.to(device)).cpu().numpy())
+    finally:
+        model.train(was_training)
     return enhanced
 
 

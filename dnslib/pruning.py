@@ -50,7 +50,7 @@ def importance(model: Cruse) -> list[torch.Tensor]:
         for tensor, dimension in _tied(model, level):
             if tensor.dim() == 1:
                 continue  # a bias goes with its channel but is no weight tensor of the criterion
-            total += tensor.detach().transpose(0, dimension).reshape(len(total), -1).norm(dim=1)
+            total += tensor.detach().transpose(0, dimension).reshape(len(total), -1).norm(dim=1).cpu()
         scores.append(total)
     scores[-1] += _gru_importance(model)
     return scores
@@ -127,7 +127,7 @@ def sparsify(model: Cruse, fraction: float) -> Cruse:
         raise MisuseError(f"The sparsity must lie in [0, 1), not {fraction}.")
     sparse = copy.deepcopy(model)
     weights = gru_weights(sparse)
-    magnitudes = torch.cat([weight.detach().abs().flatten() for weight in weights])
+    magnitudes = torch.cat([weight.detach().abs().flatten().cpu() for weight in weights])
     zeros = round(fraction * magnitudes.numel())
     drop = torch.zeros(magnitudes.numel(), dtype=torch.bool)
     drop[magnitudes.argsort(stable=True)[:zeros]] = True
@@ -166,8 +166,9 @@ def _gru_importance(model: Cruse) -> torch.Tensor:
     for weight in gru_weights(model):
         by_channel = weight.detach().unflatten(2, (channels, -1)).unflatten(1, (3, channels, -1))
         # (P, 3 gates, channel, bin, channel, bin)
-        total += by_channel.square().sum((1, 3, 4, 5)).sqrt().flatten()  # hidden units of the channel
-        total += by_channel.square().sum((1, 2, 3, 5)).sqrt().flatten()  # inputs, or recurrent inputs, of the channel
+        squares = by_channel.square().cpu()
+        total += squares.sum((1, 3, 4, 5)).sqrt().flatten()  # hidden units of the channel
+        total += squares.sum((1, 2, 3, 5)).sqrt().flatten()  # inputs, or recurrent inputs, of the channel
     return total
 
 

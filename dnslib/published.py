@@ -41,6 +41,11 @@ def available() -> list[str]:
     return [name for name in names if (WEIGHTS / f"{name}.safetensors").is_file()]
 
 
+def published_name(configuration: str, look_ahead: int) -> str:
+    """The name that weights of a configuration bear: P.500, or P.500-20ms where they do not look ahead."""
+    return configuration + ("" if look_ahead else SHORT)
+
+
 def configuration(name: str) -> str:
     """The configuration of a name of weights: P.500 of P.500-20ms."""
     return name.removesuffix(SHORT)

@@ -20,7 +20,7 @@ from typing import Protocol
 
 import torch
 
-from dnslib.errors import MisuseError
+from dnslib.errors import MisuseError, unwritable
 from dnslib.loss import PAPER, LossWeights, compressed_spectral_loss
 from dnslib.model import Cruse, apply_gain
 from dnslib.paths import write_atomically
@@ -39,6 +39,10 @@ class Batches(Protocol):
     """Anything that gives the (noisy, target) waveforms of a step, ``(B, samples)`` each, and always the same ones."""
 
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]: ...
+
+
+class Diverged(RuntimeError):
+    """A training whose loss is no longer finite: it will be so again."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def learning_rate_at(step: int, recipe: Recipe) -> float:
 def train(model: Cruse, batches: Batches, recipe: Recipe, folder: Path, description: str = "training") -> list[dict]:
     """Train ``model`` in place, continuing from the checkpoint in ``folder`` if there is one.
 
-    Returns the history: one row a step with step, loss, learning_rate, gradient_norm. Raises RuntimeError when the
+    Returns the history: one row a step with step, loss, learning_rate, gradient_norm. Raises Diverged when the
     loss is not finite.
     """
     keep_freed_memory()
@@ -80,7 +84,7 @@ def train(model: Cruse, batches: Batches, recipe: Recipe, folder: Path, descript
         rate = learning_rate_at(step, recipe)
         loss, norm = _step(model, optimiser, rate, noisy.to(device), target.to(device), recipe.loss)
         if not math.isfinite(loss):
-            raise RuntimeError(f"{description}: the loss is {loss} at step {step}.")
+            raise Diverged(f"{description}: the loss is {loss} at step {step}.")
         _reapply(masks, model)
         history.append({"step": step, "loss": loss, "learning_rate": rate, "gradient_norm": norm})
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
@@ -168,8 +172,11 @@ def _reapply(masks: list[torch.Tensor], model: Cruse) -> None:
 
 def _save_checkpoint(path: Path, model, optimiser, history: list[dict]) -> None:
     state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "history": history}
-    with write_atomically(path) as temporary:
-        torch.save(state, temporary)
+    try:
+        with write_atomically(path) as temporary:
+            torch.save(state, temporary)
+    except RuntimeError:  # of PyTorch's writer
+        raise unwritable(path) from None
 
 
 def _load_checkpoint(path: Path, model, optimiser) -> list[dict]:

@@ -8,21 +8,35 @@ import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from dnslib.machine import usable_cores
 from dnslib.model import Cruse
 
 WITH_KERNELS = ("test_notebooks", "test_study_runner")
 
 
 def pytest_collection_modifyitems(items):
-    """What runs side by side, by pytest-xdist, are whole files, for the sake of their fixtures.
-
-    Those that start Jupyter kernels are one, as kernels race for ports, and come first, as they take the longest.
-    """
-    for item in items:
-        group = "kernels" if item.path.stem in WITH_KERNELS else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Side by side, by pytest-xdist, files with Jupyter kernels come first, as they take the longest."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: item.path.stem not in WITH_KERNELS)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """As many as cores may be used, up to four: more would wait for the files with kernels."""
+    return min(usable_cores(), 4)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Whole files go side by side, for their fixtures; those with kernels are one, as kernels race for ports."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            name = Path(nodeid.partition("::")[0]).stem
+            return "kernels" if name in WITH_KERNELS else name
+
+    return ByFile(config, log)
 
 
 def biased(model: Cruse) -> Cruse:

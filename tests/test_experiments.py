@@ -23,7 +23,7 @@ from dnslib.errors import MisuseError
 from dnslib.experiments import CYCLE_SEEDS, Laboratory, Run, configuration_name, describe, run_of, train_all
 from dnslib.experiments.runs import LOSSES
 from dnslib.loss import PAPER, LossWeights
-from dnslib.model import Cruse, enhance, parameter_count
+from dnslib.model import Cruse, enhance, parameter_count, save_weights
 from dnslib.networks import load_network
 from dnslib.pruning import prune, sparsify
 from dnslib.settings import Settings
@@ -222,7 +222,7 @@ def test_the_digest_of_the_code_covers_every_file_it_names(tmp_path, monkeypatch
     assert digests == [experiments.code_digest()]
     for name in experiments.runs._CODE:
         with (copy / name).open("a") as file:
-            file.write("# changed")
+            file.write("changed = True\n")
         digests.append(digest())
     assert len(set(digests)) == 1 + len(experiments.runs._CODE)
 
@@ -437,7 +437,7 @@ def test_a_crash_while_the_network_is_written_leaves_nothing_that_looks_like_one
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(experiments.training, "save_file", disk_is_full)
+        patch.setattr("dnslib.model.save_file", disk_is_full)
         with pytest.raises(OSError, match="no space left"):
             lab.train(lab.baseline())
     folder, whole = lab.folder(lab.baseline()), trained.folder(trained.baseline())
@@ -445,6 +445,28 @@ def test_a_crash_while_the_network_is_written_leaves_nothing_that_looks_like_one
     assert not (folder / "model.safetensors").exists()
     lab.train(lab.baseline())
     assert (folder / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of POSIX")
+@pytest.mark.parametrize("what", ["network", "checkpoint"])
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_behind(tmp_path, what):
+    """Files that may not grow stand for a disk that is full: the libraries' own writers fail in the same way."""
+    import resource
+
+    model, limits = Cruse((32, 32, 32, 32)), resource.getrlimit(resource.RLIMIT_FSIZE)
+    write = {
+        "network": lambda: save_weights(model.state_dict(), tmp_path / "model.safetensors", {}),
+        "checkpoint": lambda: training._save_checkpoint(
+            tmp_path / CHECKPOINT, model, torch.optim.AdamW(model.parameters()), []
+        ),
+    }[what]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(MisuseError, match="is the disk full"):
+            write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_several_runs_in_one_call(lab):

@@ -20,7 +20,7 @@ from dnslib.experiments import Laboratory
 from dnslib.model import Cruse
 from dnslib.search import Design, Outcome, Protocol, Space
 from dnslib.settings import Settings
-from dnslib.training import VALIDATION_BATCHES, validate
+from dnslib.training import VALIDATION_BATCHES, Diverged, validate
 
 PAPER = [Design(widths) for widths in paper.CONFIGURATIONS.values()]
 KNOWN = [Design(paper.CONFIGURATIONS[name]) for name in ("CRUSE32", "P.500", "P.875")]
@@ -183,7 +183,7 @@ def test_a_second_leader_is_refused_in_one_line(killed_at, tmp_path):
 def test_a_trial_that_fails_counts_and_is_not_repeated(tmp_path, capsys):
     def diverging(design: Design) -> Outcome:
         if design == KNOWN[1]:
-            raise RuntimeError("the loss is nan at step 3.")
+            raise Diverged("the loss is nan at step 3.")
         return made_up(design)
 
     found = search.search(tmp_path, diverging, 5, KNOWN)
@@ -193,11 +193,12 @@ def test_a_trial_that_fails_counts_and_is_not_repeated(tmp_path, capsys):
     assert search.search(tmp_path, lambda design: pytest.fail("evaluated again"), 5, KNOWN) == found
 
 
-def test_an_interrupted_trial_is_repeated(tmp_path):
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, MemoryError])
+def test_an_interrupted_trial_is_repeated(tmp_path, error):
     def stopped(design: Design) -> Outcome:
-        raise KeyboardInterrupt
+        raise error
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(error):
         search.search(tmp_path, stopped, 3, KNOWN)
     assert list(search.search(tmp_path, made_up, 3, KNOWN)) == KNOWN
 

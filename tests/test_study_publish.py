@@ -99,10 +99,12 @@ def test_links_lead_to_the_published_notebook_or_else_to_its_source(outputs, tmp
 
 
 def test_every_link_of_the_published_notebooks_leads_somewhere():
-    for path in TARGET.rglob("*.ipynb"):
-        for cell in nbformat.read(path, 4).cells:
-            for name in re.findall(r"\]\(([^)\s:#]+)\)", cell.source):
-                assert (path.parent / name).exists(), f"{path.name} links to {name}"
+    notebooks = list(TARGET.rglob("*.ipynb"))
+    assert notebooks
+    for path in notebooks:
+        texts = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown"]
+        for name in re.findall(r"\]\(([^)\s:#]+)\)", "\n".join(texts)):
+            assert (path.parent / name).exists(), f"{path.name} links to {name}"
 
 
 def test_a_run_of_some_notebooks_has_no_figure_to_draw(outputs, tmp_path):
@@ -154,6 +156,7 @@ def test_weights_are_those_of_the_run_in_half_precision(tmp_path, monkeypatch):
         publish_weights(laboratory, ["P.875", "P.750"], tmp_path / "weights")
     assert not (tmp_path / "weights").exists()  # all or none
     (path,) = publish_weights(laboratory, ["P.875"], tmp_path / "weights")
+    assert path.name == "P.875-20ms.safetensors"  # the name alone is that of weights that look ahead
     with safe_open(path, framework="pt") as file:
         assert file.metadata()["steps"] == "0"
         for name, value in model.state_dict().items():
@@ -181,7 +184,7 @@ def test_the_card_pairs_by_clip(graded, tmp_path):
     """The small network scores 0.08 and 0.12 below the large one."""
     names = ["CRUSE32", "P.500"]
     text = card(Laboratory(Settings(outputs=str(tmp_path / "outputs"))), names)
-    large, small = (next(row for row in text.splitlines() if name in row.split("|")[1]) for name in names)
+    large, small = (next(row for row in text.splitlines() if f"{name}-20ms" in row.split("|")[1]) for name in names)
     assert "| 20 | 2.75 | 2.75 | 2.75 | +0.60 [" in large
     assert large.endswith("| – |")
     assert "| 2.65 | 2.65 | 2.65 | +0.50 [" in small
@@ -224,14 +227,14 @@ def test_the_command_publishes_everything_or_nothing(graded, outputs, tmp_path, 
     laboratory.train(laboratory.untrained(NAMES[-1]))
     publishing.main([str(outputs)])
     after = shown()
-    files = {f"weights/{name}.safetensors" for name in NAMES} | {
+    files = {f"weights/{name}-20ms.safetensors" for name in NAMES} | {
         "published/results/claims.csv",
         "published/figure_1.png",
     }
     assert files <= set(after)
     assert LEFT_OUT in after["published/05_0.ipynb"].decode()
     for name, line in (
-        ("weights/README.md", "| CRUSE32 | 8 581 153 | 20 | 2.75 |"),
+        ("weights/README.md", "| CRUSE32-20ms | 8 581 153 | 20 | 2.75 |"),
         ("README.md", "| P.500 | 32 32 | 2 356"),
     ):
         text = after[name].decode()

@@ -81,6 +81,7 @@ def test_a_new_value_runs_the_notebook_and_its_reader_again(study):
 
 
 def test_a_lost_result_is_made_again_and_nothing_else_runs(study):
+    assert main(command(study, "-p", "start", "5")) == 0
     before = finished(study)
     (study / "out" / "results" / "sum.csv").unlink()
     assert main(command(study, "-p", "start", "5")) == 0
@@ -89,6 +90,8 @@ def test_a_lost_result_is_made_again_and_nothing_else_runs(study):
 
 
 def test_list_says_what_run_would_do(study, capsys):
+    assert main(command(study, "-p", "start", "5")) == 0
+    capsys.readouterr()
     assert main(["list", *command(study, "-p", "start", "5")[1:]]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["notebook", "01_sum", "02_table"]

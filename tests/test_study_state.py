@@ -2,6 +2,7 @@
 
 import pytest
 
+from dnslib.published import available
 from dnslib.study import state as states
 from dnslib.study.notebooks import Notebook, parse_parameters
 
@@ -73,14 +74,6 @@ def test_each_input_changes_its_own_part(tmp_path):
     assert parts() == {"inputs"}
 
 
-def test_comments_and_docstrings_of_the_library_do_not_count(tmp_path):
-    path, digests = tmp_path / "m.py", []
-    for number, text in enumerate(['"""One."""\nx = 1', '"""Two."""\n# why\nx = 1', '"""Two."""\nx = 2', "x = 1"]):
-        path.write_text(text)
-        digests.append(states.module_digest(path, number))
-    assert digests[0] == digests[1] != digests[2]
-
-
 def test_the_data_digest_sees_a_new_a_longer_and_a_renamed_file(tmp_path):
     seen = [states.folder_digest(str(tmp_path))]
     (tmp_path / "a.wav").write_text("x")
@@ -92,6 +85,22 @@ def test_the_data_digest_sees_a_new_a_longer_and_a_renamed_file(tmp_path):
     assert len(set(seen)) == 4
     assert states.folder_digest(str(tmp_path)) == seen[-1]
     assert states.folder_digest("") == ""
+
+
+def test_the_data_digest_follows_links_to_folders_as_the_scan_does_each_once(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "large").mkdir()
+    (tmp_path / "data" / "speech").symlink_to(tmp_path / "large")
+    (tmp_path / "large" / "again").symlink_to(tmp_path / "data")  # a circle
+    before = states.folder_digest(str(tmp_path / "data"))
+    (tmp_path / "large" / "a.wav").write_text("x")
+    assert states.folder_digest(str(tmp_path / "data")) != before
+
+
+def test_a_notebook_that_uses_the_published_weights_depends_on_their_content():
+    files = states.package_files(['dnslib.pretrained("P.500")'])
+    assert {path.name for path in files} >= {"published.py", *(f"{name}.safetensors" for name in available())}
+    assert not any(path.suffix == ".safetensors" for path in states.package_files(["dnslib.stft.stft"]))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from dnslib import paths
+from dnslib import digests, paths
 from dnslib.data.corpora import SPLITS
 from dnslib.errors import MisuseError
 
@@ -73,8 +73,7 @@ def cache_key(inputs: Iterable, modules: Iterable[str]) -> str:
     digest = sha256()
     for one in inputs:
         digest.update(json.dumps(one).encode() + b"\n")
-    for name in modules:
-        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    digest.update(digests.code_digest(Path(__file__).with_name(f"{name}.py") for name in modules).encode())
     return digest.hexdigest()[:16]
 
 

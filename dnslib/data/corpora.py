@@ -74,9 +74,9 @@ class Corpus:
             return self.samples[start : start + samples].astype(np.float32) / 32768, index
         crop, filled, part = np.zeros(samples, np.float32), 0, index
         while filled < samples:
-            recording = self.recording(part)[: samples - filled]
-            crop[filled : filled + recording.size] = recording
-            filled += recording.size + int(rng.uniform(*GAP) * SAMPLE_RATE)
+            start, count = int(self.starts[part]), min(int(self.lengths[part]), samples - filled)
+            crop[filled : filled + count] = self.samples[start : start + count].astype(np.float32) / 32768
+            filled += count + int(rng.uniform(*GAP) * SAMPLE_RATE)
             part = int(rng.choice(self.by_source[str(self.sources[index])]))
         return crop, index
 

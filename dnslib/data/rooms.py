@@ -26,11 +26,6 @@ def align(response: np.ndarray) -> np.ndarray:
     return (np.concatenate([head, response[peak : peak + LONGEST]]) / response[peak]).astype(np.float32)
 
 
-def early(response: np.ndarray) -> np.ndarray:
-    """An aligned response up to 50 ms after the direct sound."""
-    return response[: LEAD + EARLY + 1]
-
-
 def simulate(seed: int | Sequence[int], longest_rt60: float = 0.7) -> np.ndarray:
     """A random shoebox room by the image method: 3 to 9 m wide, RT60 from 0.12 s, talker 0.4 to 3 m away."""
     import pyroomacoustics  # slow to import, and only needed here

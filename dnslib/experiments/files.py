@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from dnslib import data, quality
+from dnslib import data, digests, quality
 from dnslib.errors import MisuseError
 from dnslib.paths import write_atomically
 
@@ -18,10 +18,10 @@ DAMAGE = (FileNotFoundError, ValueError, KeyError, TypeError)  # MisuseError, pa
 
 
 def source_digest(module) -> str:
-    """Eight hexadecimal digits of the source of a module, or of all files of a package."""
+    """Eight hexadecimal digits of the code of a module, or of all files of a package."""
     file = Path(module.__file__)
     files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:8]
+    return digests.code_digest(files)[:8]
 
 
 def scores_name(clips: Iterable[data.Clip], kind: str = "") -> str:

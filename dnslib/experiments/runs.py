@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from dnslib import paper
+from dnslib import digests, paper
 from dnslib.errors import MisuseError
 from dnslib.loss import PAPER, LossWeights
 
@@ -88,4 +88,4 @@ def code_digest() -> str:
     """Digest of the sources that decide a trained network: changed code never finds an old network."""
     package = Path(__file__).parents[1]
     files = sorted(path for pattern in _CODE for path in package.glob(pattern))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    return digests.code_digest(files)

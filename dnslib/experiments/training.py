@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from safetensors.torch import save_file
 
 from dnslib import data
 from dnslib.experiments.files import write_csv, write_json
 from dnslib.experiments.runs import Run, code_digest, describe
-from dnslib.model import Cruse, parameter_count
-from dnslib.paths import remove, write_atomically
+from dnslib.model import Cruse, parameter_count, save_weights
+from dnslib.paths import remove
 from dnslib.pruning import sparsify, sparsity
 from dnslib.regrouping import shrink
 from dnslib.training import CHECKPOINT, Recipe, train, validate
@@ -34,12 +33,10 @@ def train_network(run: Run, folder: Path, load: Callable[[Run], Cruse], corpora:
         history = train(model.to(device()), batches, recipe, folder, description=f"training {describe(run)}")
     model = model.cpu()
     write_csv(folder / "history.csv", pd.DataFrame(history, columns=HISTORY))
-    with write_atomically(folder / "model.safetensors") as path:
-        save_file(model.state_dict(), path, metadata={"look_ahead": str(model.look_ahead)})
-        path.chmod(0o644)  # safetensors makes it readable by its owner only
+    save_weights(model.state_dict(), folder / "model.safetensors", {"look_ahead": model.look_ahead})
     write_json(folder / "summary.json", summary_of(run, model, time.perf_counter() - started, corpora))
-    (folder / CHECKPOINT).unlink(missing_ok=True)
     (folder / "DONE").touch()
+    (folder / CHECKPOINT).unlink(missing_ok=True)  # last: without both, a kill in between would lose the training
 
 
 def first_network(run: Run, load: Callable[[Run], Cruse]) -> Cruse:

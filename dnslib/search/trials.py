@@ -13,6 +13,7 @@ from dnslib.errors import MisuseError
 from dnslib.progress import track
 from dnslib.search.designs import Design, Evaluate, Outcome, Space
 from dnslib.search.journal import ERROR, JOURNAL, finished_trials, give_up, open_study, outcomes_of, owned
+from dnslib.training import Diverged
 
 RANDOM_TRIALS = 10  # drawn at random after the known designs, before the estimator leads
 ATTEMPTS = 30  # proposals for one trial, until a design is proposed that was not evaluated before
@@ -23,8 +24,8 @@ def search(
 ) -> dict[Design, Outcome]:
     """Evaluate designs until ``trials`` are done in ``folder``, earlier ones included; all outcomes in their order.
 
-    ``known`` designs come first. A RuntimeError of ``evaluate`` (a training that diverged) is a trial that failed: it
-    counts, and is not repeated. Raises MisuseError when another process leads the search in this folder.
+    ``known`` designs come first. A training that `Diverged` is a trial that failed: it counts, and is not
+    repeated; any other error ends the search. Raises MisuseError when another process leads the search in this folder.
     """
     if trials < 1:
         raise MisuseError(f"A search needs at least 1 trial, not {trials}.")
@@ -39,7 +40,7 @@ def search(
             design = space.design(trial.params)
             try:
                 outcome = evaluate(design)
-            except RuntimeError as error:
+            except Diverged as error:
                 trial.set_user_attr(ERROR, str(error))
                 study.tell(trial, state=TrialState.FAIL)
                 print(f"trial {trial.number}, {design.name}, failed: {error}", flush=True)

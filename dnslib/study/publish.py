@@ -16,13 +16,14 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from dnslib import plots
 from dnslib.errors import MisuseError
 from dnslib.experiments import Laboratory
+from dnslib.model import save_weights
 from dnslib.paths import PROJECT, remove, resolve, write_atomically
-from dnslib.published import WEIGHTS
+from dnslib.published import WEIGHTS, published_name
 from dnslib.settings import Settings
 from dnslib.stft import SAMPLE_RATE, delay_samples
 from dnslib.study import provenance, readme
@@ -75,12 +76,8 @@ def publish_weights(laboratory: Laboratory, names: Iterable[str] = NAMES, folder
         trained = load_file(laboratory.folder(run) / "model.safetensors")
         weights = {key: value.to(torch.float16) for key, value in trained.items()}
         facts = {"run": run.name, "steps": run.total_steps, "data": run.data, "look_ahead": run.look_ahead}
-        facts = {fact: str(value) for fact, value in facts.items()}
-        path = folder / f"{name}.safetensors"
-        with write_atomically(path) as temporary:
-            save_file(weights, temporary, metadata=facts)
-            temporary.chmod(0o644)  # safetensors makes it readable by its owner only
-        written.append(path)
+        written.append(folder / f"{published_name(name, run.look_ahead)}.safetensors")
+        save_weights(weights, written[-1], facts)
     return written
 
 
@@ -97,7 +94,8 @@ def card(laboratory: Laboratory, names: Iterable[str] = NAMES) -> str:
         deltas = [readme.interval(table.loc[name], "delta_ovrl", sign="+") for table in (gains, losses)]
         parameters = f"{laboratory.summary(laboratory.network(name))['parameters']:,}".replace(",", " ")
         delay_ms = f"{1000 * delay_samples(laboratory.network(name).look_ahead) / SAMPLE_RATE:g}"
-        lines.append(readme.line([name, parameters, delay_ms, *scores, *deltas]))
+        shown = published_name(name, laboratory.network(name).look_ahead)
+        lines.append(readme.line([shown, parameters, delay_ms, *scores, *deltas]))
     noisy, settings = laboratory.noisy_scores(), laboratory.settings
     about = (
         f"{len(noisy)} test clips of {settings.clip_seconds:g} s, SNR −5 to 15 dB, of speakers and noises that no "

@@ -5,8 +5,8 @@ fingerprint inside, or it was not.
 """
 
 import ast
-import hashlib
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -15,13 +15,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from dnslib import _NAMES
+from dnslib.digests import code_digest, digest, file_digest
 from dnslib.paths import readable, resolve
 from dnslib.study.notebooks import Notebook
 
 PACKAGE = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "onnxruntime")
 KEY = "dnslib_run"  # in the metadata of an executed notebook
-DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 # parameters that only say where something lies or is done, no result
 LOCATIONS = ("data", "recordings", "exchange", "outputs", "scheduler")
 
@@ -52,7 +52,7 @@ def fingerprint(notebook: Notebook, values: dict, outputs: Path, data_digest: st
     kept = {name: value for name, value in values.items() if name not in LOCATIONS}
     return {
         "code": digest(*notebook.code),
-        "library": digest(*(module_digest(path, path.stat().st_mtime_ns) for path in package_files(notebook.code))),
+        "library": code_digest(package_files(notebook.code)),
         "parameters": digest(json.dumps(kept, sort_keys=True, default=str)),
         "packages": digest(*(installed(package) for package in PACKAGES)),
         "data": (data_digest if notebook.parameter("data") else "")
@@ -97,21 +97,28 @@ def inputs(notebook: Notebook, outputs: Path) -> list[Path]:
 
 def package_files(code: Iterable[str], package: Path = PACKAGE) -> list[Path]:
     """The files of the library that the code needs: what it imports or names as ``dnslib.…``, and what those import."""
-    trees = [tree for source in code if (tree := parse(source)) is not None]
-    waiting, found = [name for tree in trees for name in used_modules(tree)], set()
+    waiting, visited, found = [name for source in code for name in used_modules(parse(source))], set(), set()
     while waiting:
-        for path in module_files(waiting.pop(), package):
-            if path not in found:
-                found.add(path)
-                if path.suffix == ".py":
-                    waiting += used_modules(parse(path.read_text(encoding="utf-8")))
+        module = waiting.pop()
+        if module in visited:
+            continue
+        visited.add(module)
+        for path in module_files(module, package):
+            found.add(path)
+            if path.suffix == ".py":
+                waiting += _used_by(path.read_text(encoding="utf-8"))
     return sorted(found)
 
 
+@cache
+def _used_by(source: str) -> list[str]:
+    return used_modules(parse(source))
+
+
 def module_files(name: str, package: Path) -> list[Path]:
-    """Files of a module of the package: its file, or every file of its folder."""
+    """Files of a module of the package: its file, or every file of its folder; of the published weights both."""
     if (package / f"{name}.py").is_file():
-        return [package / f"{name}.py"]
+        return [package / f"{name}.py", *(module_files("weights", package) if name == "published" else ())]
     return [path for path in (package / name).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
 
 
@@ -139,36 +146,23 @@ def parse(source: str) -> ast.Module | None:
         return None
 
 
-@cache
-def module_digest(path: Path, changed: int) -> str:
-    """Digest of a file of the library as of its time of change; comments and docstrings of a module do not count."""
-    if path.suffix != ".py":
-        return path.name + file_digest(path)
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, DOCUMENTED) and ast.get_docstring(node) is not None:
-            node.body[0] = ast.Pass()
-    return digest(path.name, ast.unparse(tree))
-
-
 def folder_digest(folder: str) -> str:
     """Digest of a listing (path, size, time of change): reading gigabytes to see that nothing changed is too slow."""
     if not folder:
         return ""
-    root = resolve(folder)
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    return digest(
-        *(f"{readable(path.relative_to(root))} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files)
-    )
-
-
-def file_digest(path: Path) -> str:
-    """Digest of the content; empty for a missing file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
-
-
-def digest(*texts: str) -> str:
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+    root, seen, lines = resolve(folder), set(), []
+    for place, folders, names in os.walk(root, followlinks=True):  # as the scan does, each folder once
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders.sort()
+        for path in (Path(place, name) for name in names):
+            if path.is_file():
+                status = path.stat()
+                lines.append(f"{readable(path.relative_to(root))} {status.st_size} {status.st_mtime_ns}")
+    return digest(*sorted(lines))
 
 
 def installed(package: str) -> str:
