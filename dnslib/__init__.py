@@ -24,9 +24,10 @@ _NAMES = {
     "track": "progress",
 }
 _MODULES = (
-    "benchmark", "claims", "data", "denoiser", "deployment", "display", "enhancing", "errors", "exchange",
-    "experiments", "export", "gru", "limits", "machine", "model", "paper", "paths", "plots", "profiling",
-    "progress", "pruning", "published", "quality", "regrouping", "search", "settings", "stft", "study", "training",
+    "benchmark", "claims", "cluster", "data", "debian", "denoiser", "deployment", "digests", "display", "enhancing",
+    "errors", "exchange", "experiments", "export", "gru", "limits", "loss", "machine", "model", "networks", "paper",
+    "paths", "plain_training", "plots", "profiling", "progress", "pruning", "published", "quality", "regrouping",
+    "search", "settings", "soak", "sparse_products", "stft", "study", "training",
 )  # fmt: skip
 
 __all__ = [*_NAMES, *_MODULES]

@@ -21,7 +21,7 @@ import numpy as np
 
 from dnslib import profiling
 from dnslib.errors import MisuseError
-from dnslib.export import INPUT, flushed_denormals, onnxruntime, session_options
+from dnslib.export import INPUT, flushed_denormals, onnxruntime, session_of
 from dnslib.paths import resolve
 from dnslib.stft import BINS
 
@@ -119,7 +119,7 @@ class AnySession:
 
     def __init__(self, path: str | os.PathLike, seed: int = 0):
         ort = onnxruntime()
-        self.session = open_any(path)
+        self.session = session_of(path)
         self.roles = recognise(*described(self.session, path), path)
         frame, states, results = self.roles.frame, self.roles.states, self.roles.results
         self.frames = example_frames(frame, seed)
@@ -159,18 +159,6 @@ class AnySession:
         self._frame.update_inplace(self.frames[index])
         self.session.run_with_iobinding(self._bindings[self._turn])
         self._turn = 1 - self._turn
-
-
-def open_any(path: str | os.PathLike):
-    """An ONNX Runtime session with the options of every timing here. Raises MisuseError."""
-    path = resolve(path)
-    if not path.is_file():
-        raise MisuseError(f"There is no ONNX file {path}.")
-    try:
-        with flushed_denormals():
-            return onnxruntime().InferenceSession(str(path), session_options(), providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime's exceptions share no base class
-        raise MisuseError(f"{path} cannot be opened as an ONNX network: {str(error).splitlines()[0]}") from None
 
 
 def described(session, path) -> tuple[list[Value], list[Value]]:

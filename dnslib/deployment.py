@@ -38,8 +38,8 @@ def deploy(
 
     ``frames`` is log power ``(T, 161)`` of real audio, from the training material; ``auto`` needs it. A form is a
     candidate when the root mean square difference of its gains from the plain form's is at most ``tolerance``; the
-    candidate of the lowest median latency is written, or of the highest exactness where the measurement does not tell
-    two apart. The file's metadata say what was measured, on which machine: see `chosen_because`. ``protocol`` goes to
+    fastest candidate by paired rounds is written, or the most exact of those that the measurement does not tell from
+    it. The file's metadata say what was measured, on which machine: see `chosen_because`. ``protocol`` goes to
     `measure_latency`. Raises MisuseError for an unknown precision or missing frames.
     """
     if precision not in PRECISIONS:

@@ -72,7 +72,7 @@ def enhance_recordings(
     still done. Raises MisuseError for a missing input, an output that is the input or cannot be written, and a model
     that is not streaming, before anything is written.
     """
-    noisy = Path(noisy).absolute()
+    noisy = Path(os.path.normpath(Path(noisy).absolute()))
     closed: list[str] = []
     jobs, out = plan(noisy, Path(out).absolute() if out else destination(noisy), overwrite, closed)
     summary = Summary(out, find_model(model))
@@ -89,7 +89,12 @@ def enhance_recordings(
 
 
 def destination(noisy: Path) -> Path:
-    """Next to the input: ``name.enhanced.wav``, or the folder ``NAME.enhanced``."""
+    """Next to the input: ``name.enhanced.wav``, or the folder ``NAME.enhanced``.
+
+    Raises MisuseError for the root of a file system, beside which nothing lies.
+    """
+    if not noisy.name:
+        raise MisuseError(f"Name an output: nothing can lie beside {noisy}.")
     if noisy.is_dir():
         return noisy.with_name(f"{noisy.name}.enhanced")
     return noisy.with_name(f"{noisy.stem}.enhanced{noisy.suffix if noisy.suffix.lower() in WRITABLE else '.wav'}")
@@ -124,7 +129,7 @@ def plan_folder(noisy: Path, out: Path, closed: list[str] | None = None) -> dict
         if closed:
             raise MisuseError(f"The folder {noisy / closed[0]} may not be listed: no permission.")
         raise MisuseError(f"The folder {noisy} holds no recordings (wav, flac, ogg, mp3).")
-    jobs: dict[Path, Path] = {}
+    jobs, taken = {}, set()
     for path in sorted(
         inputs, key=lambda path: path.suffix.lower() not in WRITABLE
     ):  # those that keep their name first
@@ -132,9 +137,10 @@ def plan_folder(noisy: Path, out: Path, closed: list[str] | None = None) -> dict
         if path.suffix.lower() not in WRITABLE:
             target = target.with_suffix(".wav")
             names = chain([f"{path.name}.wav"], (f"{path.name} ({number}).wav" for number in count(2)))
-            while target in jobs.values():  # a.wav and a.mp3, even a.mp3.wav
+            while target in taken:  # a.wav and a.mp3, even a.mp3.wav
                 target = target.with_name(next(names))
         jobs[path] = target
+        taken.add(target)
     return dict(sorted(jobs.items()))
 
 

@@ -61,10 +61,15 @@ def _versions_of(system: Path, clips: Sequence[Clip]) -> list[np.ndarray]:
     missing = [clip.name for clip in clips if clip.name not in files]
     if missing:
         raise MisuseError(f"{system} lacks {len(missing)} of {len(clips)} clips, the first is {missing[0]}.")
+    return [aligned(_version(files[clip.name]), clip.noisy) for clip in clips]
+
+
+def _version(path: Path) -> np.ndarray:
+    """What a denoiser made of a clip; it may be silent."""
     try:
-        return [aligned(folders.read(files[clip.name]), clip.noisy) for clip in clips]
+        return folders.converted(*folders.decoded(path))
     except folders.Unusable as reason:
-        raise MisuseError(f"A file in {system} {reason}.") from None
+        raise MisuseError(f"{path} {reason}.") from None
 
 
 def aligned(version: np.ndarray, noisy: np.ndarray) -> np.ndarray:

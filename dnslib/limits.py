@@ -17,7 +17,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from dnslib.errors import MisuseError
-from dnslib.export import onnxruntime, session_options
+from dnslib.export import session_of
 from dnslib.export.graph import IR_VERSION, OPSET
 from dnslib.machine import last_level_cache_mb, one_torch_thread
 from dnslib.profiling import macs_by_operator, weight_bytes
@@ -151,9 +151,7 @@ def _multiplier(size: int, kind: type) -> Callable[[], float]:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     try:
-        session = onnxruntime().InferenceSession(
-            model.SerializeToString(), session_options(), providers=["CPUExecutionProvider"]
-        )
+        session = session_of(model.SerializeToString())
         session.run(None, {"x": x})
     except Exception:  # the runtime's exceptions share no base class
         return lambda: float("nan")

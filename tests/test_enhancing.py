@@ -202,6 +202,8 @@ def test_bad_files_cost_one_line_each_and_the_others_are_done(net, folder, capsy
     (folder / "text.wav").write_text("no audio at all")
     (folder / "film.m4a").write_bytes(bytes(100))
     (folder / "bare.raw").write_bytes(bytes(100))
+    for other in ("cover.jpg", "clips.zip", "notes.txt"):  # no recordings by their names: left alone
+        (folder / other).write_bytes(bytes(100))
     write(folder / "nothing.wav", np.zeros(0))
     write(folder / "nan.wav", np.array([0.1] * 50_000 + [np.nan]), subtype="FLOAT")
     write(folder / "huge.wav", np.array([0.1, 3e38]), subtype="FLOAT")
@@ -315,3 +317,15 @@ def test_a_stopped_enhancement_leaves_no_unfinished_file(net, tmp_path, number):
     said = "interrupted" if number == signal.SIGINT else "stopped"
     assert words == f"dnslib: {said}; what is finished is kept, the same command goes on from there\n"
     assert [path.name for path in tmp_path.iterdir()] == ["noisy.wav"]
+
+
+def test_a_folder_named_from_inside_gets_its_output_beside_it(tmp_path, net, monkeypatch):
+    write(tmp_path / "calls" / "deep" / "a.wav", tones(0.2, 16_000, 440))
+    monkeypatch.chdir(tmp_path / "calls" / "deep")
+    assert enhance_recordings("..", model=net).out == tmp_path / "calls.enhanced"
+    assert (tmp_path / "calls.enhanced" / "deep" / "a.wav").is_file()
+
+
+def test_nothing_can_lie_beside_the_root(tmp_path):
+    with pytest.raises(MisuseError, match="Name an output"):
+        destination(type(tmp_path)(tmp_path.anchor))

@@ -77,5 +77,10 @@ def test_what_is_missing_or_broken_is_one_line(tmp_path, clips):
     with pytest.raises(MisuseError, match=r"other lacks 1 of 3 clips, the first is 000\.$"):
         exchange.versions(tmp_path, clips)
     (tmp_path / "other" / "000.wav").write_bytes(b"no sound")
-    with pytest.raises(MisuseError, match="other cannot be decoded as audio"):
+    with pytest.raises(MisuseError, match=r"other/000\.wav cannot be decoded as audio"):
         exchange.versions(tmp_path, clips)
+
+
+def test_a_denoiser_may_answer_with_silence(tmp_path, clips):
+    answer(tmp_path / "gate", clips, np.zeros_like)
+    assert [wave.any() for wave in exchange.versions(tmp_path, clips)["gate"]] == [False] * 3

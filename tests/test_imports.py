@@ -73,3 +73,8 @@ def test_names_are_imported_when_asked_for():
     assert "CONFIGURATIONS" in dir(dnslib)
     with pytest.raises(AttributeError, match="no_such_name"):
         dnslib.no_such_name  # noqa: B018
+
+
+def test_every_module_is_an_attribute_of_the_package():
+    hidden = {"__init__", "__main__", "weights"}
+    assert {name for name in MODULES if name not in hidden} == set(dnslib._MODULES)

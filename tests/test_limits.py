@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -8,9 +10,10 @@ import torch
 
 from dnslib import limits
 from dnslib.errors import MisuseError
-from dnslib.export import export_streaming
+from dnslib.export import export_streaming, onnxruntime
 from dnslib.limits import Limits, best_of, bound_ms, bounds_of, closeness, measure
 from dnslib.model import Cruse
+from dnslib.paths import PROJECT
 from dnslib.profiling import count_macs
 
 MACHINE = Limits(memory_gb_s=10, cache_gb_s=50, float32_gmac_s=40, int8_gmac_s=160, cache_mb=20)
@@ -138,16 +141,16 @@ def test_a_product_that_the_runtime_does_not_have_is_nan(monkeypatch):
     def refuse(*arguments, **options):
         raise RuntimeError("NOT_IMPLEMENTED")
 
-    monkeypatch.setattr(limits.onnxruntime(), "InferenceSession", refuse)
+    monkeypatch.setattr(onnxruntime(), "InferenceSession", refuse)
     assert math.isnan(limits._multiplier(8, np.int8)())
 
 
 def test_the_products_are_right(monkeypatch):
     """What is timed is the product of the two matrices, in the type that it says."""
     models = []
-    session = limits.onnxruntime().InferenceSession
+    session = onnxruntime().InferenceSession
     monkeypatch.setattr(
-        limits.onnxruntime(), "InferenceSession", lambda data, *a, **k: models.append(data) or session(data, *a, **k)
+        onnxruntime(), "InferenceSession", lambda data, *a, **k: models.append(data) or session(data, *a, **k)
     )
     for kind in (np.float32, np.int8):
         limits._multiplier(16, kind)
@@ -163,3 +166,10 @@ def test_the_products_are_right(monkeypatch):
 def test_misuse(change):
     with pytest.raises(MisuseError, match="not empty"):
         measure(**change)
+
+
+def test_measuring_products_leaves_denormal_numbers_alone():
+    """ONNX Runtime lets the first session of a process decide that for its thread, hence a process of its own."""
+    code = "import numpy as np; from dnslib import limits; limits._multiplier(8, np.float32)(); print(5e-324 * 1.0 > 0)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"

@@ -116,6 +116,21 @@ def test_a_failure_names_notebook_and_cell_and_keeps_the_evidence(tmp_path, make
     assert "failed" in capsys.readouterr().out
 
 
+def test_a_result_of_an_earlier_run_is_none_of_this_one(tmp_path, make_notebook, capsys):
+    make_notebook(tmp_path / "notebooks", "01_forgets", CELL, "x = 1", writes=["results/table_1.csv"])
+    (tmp_path / "out" / "results").mkdir(parents=True)
+    (tmp_path / "out" / "results" / "table_1.csv").write_text("of yesterday")
+    os.utime(tmp_path / "out" / "results" / "table_1.csv", (1, 1))
+    assert main(command(tmp_path)) == 1
+    assert "01_forgets, it did not write results/table_1.csv" in capsys.readouterr().err
+
+
+def test_a_lost_report_is_made_again_from_what_was_executed(study, capsys):
+    (study / "out" / "report.html").unlink()
+    assert main(["report", *command(study)[1:]]) == 0
+    assert "The sum" in (study / "out" / "report.html").read_text(encoding="utf-8")
+
+
 def test_what_ran_before_a_failure_has_its_provenance(tmp_path, make_notebook):
     make_notebook(tmp_path / "notebooks", "01_runs", CELL, "x = 1")
     make_notebook(tmp_path / "notebooks", "02_fails", CELL, "1 / 0")

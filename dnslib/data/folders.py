@@ -16,9 +16,9 @@ import soxr
 
 from dnslib.stft import SAMPLE_RATE
 
-SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
+READ = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64"}
+UNREAD = {".m4a", ".mp4", ".aac", ".wma", ".amr", ".webm", ".raw", ".pcm", ".sph"}  # sound too, so each is told
 UNREADABLE = (TypeError, UnicodeError)  # a .raw file, which tells no sample rate; a file name that is not UTF-8
-_NOT_RECORDINGS = {".txt", ".md", ".csv", ".json", ".pdf", ".html", ".tsv", ".trn", ".xml", ""}
 
 
 class Unusable(ValueError):
@@ -37,7 +37,7 @@ class Entry(NamedTuple):
 
 
 def entries(folder: str | Path, closed: list[str] | None = None) -> list[Entry]:
-    """All files below a folder that are or pretend to be recordings, sorted; notes and hidden files are left out.
+    """All files below a folder that by their names are recordings, sorted; hidden ones are left out.
 
     Links to folders are followed, each folder once. ``closed`` takes the names of folders that may not be listed.
     """
@@ -62,7 +62,7 @@ def walk(root: str, below: str, seen: set, closed: list[str] | None = None) -> I
         path = f"{below}/{name}" if below else name
         if is_folder:
             yield from walk(root, path, seen, closed)
-        elif is_file and not name.startswith(".") and os.path.splitext(name)[1].lower() not in _NOT_RECORDINGS:
+        elif is_file and not name.startswith(".") and os.path.splitext(name)[1].lower() in READ | UNREAD:
             yield path
 
 
@@ -105,6 +105,14 @@ def read(path: Path | io.BytesIO) -> np.ndarray:
 
 def read_as_is(path: Path | io.BytesIO) -> tuple[np.ndarray, int]:
     """Samples ``(samples, channels)`` and rate of a file; raises Unusable."""
+    samples, rate = decoded(path)
+    if np.abs(samples).max() < 1e-4:
+        raise Unusable("is silent")
+    return samples, rate
+
+
+def decoded(path: Path | io.BytesIO) -> tuple[np.ndarray, int]:
+    """`read_as_is` of what may be silent, as the output of a denoiser may."""
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError, RuntimeError, *UNREADABLE):
@@ -113,8 +121,6 @@ def read_as_is(path: Path | io.BytesIO) -> tuple[np.ndarray, int]:
         raise Unusable("is empty")
     if not np.isfinite(samples).all():
         raise Unusable("holds NaN or infinite samples")
-    if np.abs(samples).max() < 1e-4:
-        raise Unusable("is silent")
     return samples, rate
 
 

@@ -19,6 +19,7 @@ from dnslib.export.sessions import (
     onnxruntime,
     open_session,
     run_streaming,
+    session_of,
     session_options,
 )
 from dnslib.export.spectral import SpectralSession
@@ -26,5 +27,5 @@ from dnslib.export.spectral import SpectralSession
 __all__ = [
     "FORMS", "INPUT", "NEXT", "OUTPUT", "SpectralSession", "StreamingSession", "as_frames", "export_streaming",
     "flushed_denormals", "initial_states", "look_ahead", "onnxruntime", "open_session", "run_streaming",
-    "session_options",
+    "session_of", "session_options",
 ]  # fmt: skip

@@ -67,23 +67,35 @@ def session_options():
     return options
 
 
+def session_of(network: str | os.PathLike | bytes, options=None):
+    """A session of an ONNX file or of its bytes, with `session_options` unless others are given.
+
+    The thread treats denormal numbers afterwards as it did before. Raises MisuseError for a file that is missing or is
+    no ONNX network.
+    """
+    if isinstance(network, bytes):
+        name, network = "The network", network
+    else:
+        name = network = str(resolve(network))
+        if not os.path.isfile(network):
+            raise MisuseError(f"There is no ONNX file {name}.")
+    options = options or session_options()
+    try:
+        with flushed_denormals():
+            return onnxruntime().InferenceSession(network, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's exceptions share no base class
+        raise MisuseError(f"{name} cannot be opened as an ONNX network: {str(error).splitlines()[0]}") from error
+
+
 def open_session(path: str | os.PathLike, options=None):
     """A single-thread ONNX Runtime session of a streaming file; ``options`` replace `session_options`.
 
     Raises MisuseError for a file that is missing, corrupt, or not a streaming network.
     """
-    path = resolve(path)
-    if not path.is_file():
-        raise MisuseError(f"There is no ONNX file {path}.")
-    options = options or session_options()
-    try:
-        with flushed_denormals():
-            session = onnxruntime().InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime's exceptions share no base class
-        raise MisuseError(f"{path} cannot be opened as an ONNX network: {str(error).splitlines()[0]}") from error
+    session = session_of(path, options)
     problem = _not_streaming(session)
     if problem:
-        raise MisuseError(f"{path} is not a streaming network: {problem}.")
+        raise MisuseError(f"{resolve(path)} is not a streaming network: {problem}.")
     return session
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from dnslib.export.graph import INPUT, OUTPUT, Graph
-from dnslib.export.sessions import StatefulSession, bound, flushed_denormals, look_ahead, onnxruntime, session_options
+from dnslib.export.sessions import StatefulSession, bound, look_ahead, session_of
 from dnslib.paths import resolve
 from dnslib.stft import BINS, LOG_POWER_CENTRE, LOG_POWER_SPREAD, POWER_FLOOR
 
@@ -86,10 +86,7 @@ class SpectralSession(StatefulSession):
     def __init__(self, path: str | os.PathLike):
         self.look_ahead = look_ahead(path)  # tells what is wrong with a file
         model = between_spectra(onnx.load(resolve(path)), self.look_ahead)
-        with flushed_denormals():
-            session = onnxruntime().InferenceSession(
-                model.SerializeToString(), session_options(), providers=["CPUExecutionProvider"]
-            )
+        session = session_of(model.SerializeToString())
         parts = {name: np.zeros(SHAPE, np.float32) for name in (SPECTRUM, ENHANCED)}
         self.spectrum, self.enhanced = (part.reshape(-1).view(np.complex64) for part in parts.values())
         super().__init__(session, {SPECTRUM: bound(parts[SPECTRUM])}, {ENHANCED: bound(parts[ENHANCED])})

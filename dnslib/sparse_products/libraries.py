@@ -9,7 +9,7 @@ import torch
 from onnx import helper
 from scipy import sparse
 
-from dnslib.export import onnxruntime, session_options
+from dnslib.export import onnxruntime, session_of
 from dnslib.export.files import RUNTIME_OPERATORS
 from dnslib.export.graph import IR_VERSION, OPSET, Graph
 from dnslib.export.quantised import blockwise_product, float_product
@@ -107,8 +107,7 @@ def _runtime(
 
     ``form`` is the shape in which ``add`` wants the vector; it returns the shape of what it makes.
     """
-    graph, ort = Graph(), onnxruntime()
-    arrays = {}
+    graph, arrays = Graph(), {}
     for index, (one, vector, out) in enumerate(zip(stored, x, y, strict=True)):
         vector = vector.reshape(form)
         name, given = f"y_{index}", graph.input(f"x_{index}", vector.shape)
@@ -116,11 +115,11 @@ def _runtime(
         graph.output(name, arrays[name].shape)
     operators = [helper.make_opsetid("", OPSET), RUNTIME_OPERATORS]
     model = helper.make_model(graph.proto("products"), opset_imports=operators, ir_version=IR_VERSION)
-    session = ort.InferenceSession(model.SerializeToString(), session_options(), providers=["CPUExecutionProvider"])
+    session = session_of(model.SerializeToString())
     binding = session.io_binding()
     for name, array in arrays.items():  # the runtime reads and writes right in the arrays
         bind = binding.bind_ortvalue_input if name.startswith("x") else binding.bind_ortvalue_output
-        bind(name, ort.OrtValue.ortvalue_from_numpy(array))
+        bind(name, onnxruntime().OrtValue.ortvalue_from_numpy(array))
     return lambda: session.run_with_iobinding(binding)
 
 

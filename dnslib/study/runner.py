@@ -22,6 +22,7 @@ from dnslib.study import state as states
 from dnslib.study.console import Console
 from dnslib.study.notebooks import Notebook, in_order
 
+CLOCK_STEP_NS = 20_000_000  # times of change come from a coarser clock, which may lag so far behind
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -65,7 +66,7 @@ def execute(
     logging.getLogger("papermill").setLevel(logging.ERROR)
     target, failed = outputs / f"{notebook.name}.ipynb", outputs / f"{notebook.name}.failed.ipynb"
     temporary = outputs / f".{notebook.name}.running.ipynb"  # the lock on the folder makes it ours
-    start, died = time.monotonic(), ""
+    start, began_ns, died = time.monotonic(), time.time_ns(), ""
     try:
         with kernel_environment(status_file):
             papermill.execute_notebook(
@@ -86,7 +87,7 @@ def execute(
         died = f"{type(error).__name__}: the kernel died; too little memory is the usual reason"
     seconds = time.monotonic() - start
     executed = nbformat.read(temporary, as_version=4)
-    missing = [name for name in notebook.writes if not (outputs / name).is_file()]
+    missing = [name for name in notebook.writes if not _written_since(began_ns, outputs / name)]
     problem = judge(executed, died) or (f"it did not write {missing[0]}" if missing else "")
     if problem:
         os.replace(temporary, failed)
@@ -105,6 +106,11 @@ def execute(
     os.replace(temporary, target)
     failed.unlink(missing_ok=True)
     return seconds
+
+
+def _written_since(when_ns: int, path: Path) -> bool:
+    """A file that an earlier run has left is no result of this one."""
+    return path.is_file() and path.stat().st_mtime_ns >= when_ns - CLOCK_STEP_NS
 
 
 def judge(executed, died: str = "") -> str:
