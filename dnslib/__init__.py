@@ -27,7 +27,7 @@ _MODULES = (
     "benchmark", "claims", "cluster", "data", "debian", "denoiser", "deployment", "digests", "display", "enhancing",
     "errors", "exchange", "experiments", "export", "gru", "limits", "loss", "machine", "model", "networks", "paper",
     "paths", "plain_training", "plots", "profiling", "progress", "pruning", "published", "quality", "regrouping",
-    "search", "settings", "soak", "sparse_products", "stft", "study", "training",
+    "sampling", "search", "settings", "soak", "sparse_products", "stft", "study", "training",
 )  # fmt: skip
 
 __all__ = [*_NAMES, *_MODULES]

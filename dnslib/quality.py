@@ -6,6 +6,7 @@ Sources: DNSMOS P.835 (arXiv 2110.01763), read from the weights in the ``speechm
 """
 
 import importlib.util
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -78,7 +79,9 @@ def dnsmos(waveform: np.ndarray, sample_rate: int = SAMPLE_RATE) -> DnsmosScore:
 def dnsmos_many(
     waveforms: Sequence[np.ndarray], workers: int | None = None, description: str = "", sample_rate: int = SAMPLE_RATE
 ) -> list[DnsmosScore]:
-    """`dnsmos` of every clip, in order, on ``workers`` CPU cores (by default all that this process may use).
+    """`dnsmos` of every clip, in order, on ``workers`` CPU cores.
+
+    By default these are all that this process may use; OMP_NUM_THREADS can make them fewer, as in a cluster's worker.
 
     The workers are threads: ONNX Runtime computes outside the interpreter lock, so one single-threaded session keeps
     every core busy, and nothing has to be started, copied or pickled.
@@ -87,7 +90,7 @@ def dnsmos_many(
         raise MisuseError(f"workers must be at least 1, not {workers}.")
     if len(waveforms) == 0:
         return []
-    workers = min(workers or usable_cores(), len(waveforms))
+    workers = min(workers or _own_share(), len(waveforms))
     scorer()  # loaded here, before several workers ask for it at once
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -96,6 +99,12 @@ def dnsmos_many(
         except BaseException:
             pool.shutdown(cancel_futures=True)  # one bad clip, or an interrupt, does not wait for all the others
             raise
+
+
+def _own_share() -> int:
+    """Cores for this process: those that it may use, or fewer where others share them."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(usable_cores(), int(asked)) if asked.isdecimal() and int(asked) else usable_cores()
 
 
 def windows(waveform: np.ndarray) -> Iterator[np.ndarray]:

@@ -9,10 +9,12 @@ from functools import cache
 
 import torch
 
-SAMPLE_RATE = 16_000  # Hz
-WINDOW = 320  # samples, 20 ms
-HOP = 160  # samples, 10 ms
-BINS = WINDOW // 2 + 1
+from dnslib.sampling import BINS, HOP, SAMPLE_RATE, WINDOW
+
+__all__ = [
+    "BINS", "HOP", "LOG_POWER_CENTRE", "LOG_POWER_SPREAD", "POWER_FLOOR", "SAMPLE_RATE", "WINDOW",
+    "delay_samples", "frame_count", "istft", "log_power", "stft", "window",
+]  # fmt: skip
 
 POWER_FLOOR = 1e-7  # keeps the logarithm of digital silence finite, about 60 dB under a quiet speech bin
 LOG_POWER_CENTRE, LOG_POWER_SPREAD = -2.0, 2.0  # log10 power of a middling bin at -28 dBFS, and the spread around it

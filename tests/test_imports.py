@@ -11,7 +11,7 @@ import dnslib
 
 PACKAGE = Path(__file__).resolve().parents[1] / "dnslib"
 LAYERS = [  # a module may import modules of earlier layers only: no sideways, no circles
-    {"digests", "errors", "machine"},
+    {"digests", "errors", "machine", "sampling"},
     {"stft", "paper", "plots", "display", "progress", "paths"},
     {"settings", "gru", "loss", "debian"},
     {"model", "claims"},
@@ -65,6 +65,12 @@ def test_the_list_command_needs_no_torch():
     code = "import sys, dnslib.__main__; print([m for m in ('torch', 'pandas', 'onnxruntime') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_worker_that_makes_speech_and_noise_needs_no_torch():
+    code = "import sys; from dnslib.data import noise, rooms, speech, workers; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_names_are_imported_when_asked_for():

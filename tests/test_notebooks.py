@@ -2,13 +2,17 @@
 
 import ast
 from collections import defaultdict
-from typing import Literal, get_origin
+from typing import Literal, get_origin, get_type_hints
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 import yaml
+from matplotlib.figure import Figure
 
+from dnslib import plots
 from dnslib.paths import PROJECT
 from dnslib.settings import Settings
 from dnslib.study.notebooks import discover, in_order
@@ -36,7 +40,7 @@ OWN: dict[str, dict] = {
     "04_1_profile": {"profile_frames": 30, "profile_repeats": 2},
     "04_2_configurations": {},
     "04_3_structured_pruning": {"configurations": ["P.500", "P.875"], "heard_configurations": ["P.875"]},
-    "05_0_speed_and_quality": {"configurations": ["P.500", "P.5625", "P.875"]},
+    "05_0_speed_and_quality": {"configurations": ["P.500", "P.5625", "P.875"], "recordings": "calls"},
     "05_1_ablation": {"direct_configurations": ["P.875"], "ablation_configuration": "P.875"},
     "05_2_fine_tuning": {"configurations": ["P.500", "P.875"], "fractions": [0.5]},
     "05_3_sparsity": {},
@@ -50,7 +54,13 @@ OWN: dict[str, dict] = {
         "soak_minutes": 0.02,
     },
     "07_4_training": {"raced_configuration": "P.875", "race_seeds": 2, "race_steps": 2, "raced_crop_seconds": 1.0},
-    "07_5_other_recordings": {"judged_weights": ["P.750", "P.875", "P.875-20ms"]},
+    "07_5_other_recordings": {
+        "judged_weights": ["P.750", "P.875", "P.875-20ms"],
+        "every_recording": True,
+        "data": "data",
+        "recordings": "calls",
+        "exchange": "exchange",
+    },
     "07_3_sparsity_that_pays": {
         "product_rounds": 2,
         "product_frames": 1,
@@ -97,6 +107,22 @@ def test_no_function_is_defined_in_two_notebooks():
 
 
 @each
+def test_every_table_and_figure_knows_the_profile_that_marks_a_quick_run(notebook):
+    """As ``profile=settings.profile`` or, of a table, as its fourth value."""
+    drawn = {name: getattr(draw, "__wrapped__", None) for name, draw in vars(plots).items()}
+    figures = {
+        f"dnslib.plots.{name}" for name, draw in drawn.items() if draw and get_type_hints(draw)["return"] is Figure
+    }
+    for source in notebook.code:
+        for call in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)):
+            name = ast.unparse(call.func)
+            shows = name in {"dnslib.display.table", *figures}
+            given = [ast.unparse(value) for value in call.args[3:]]
+            given += [ast.unparse(word.value) for word in call.keywords if word.arg == "profile"]
+            assert not shows or any(value in ("profile", "settings.profile") for value in given), ast.unparse(call)
+
+
+@each
 def test_a_notebook_says_what_it_is(notebook):
     content = nbformat.read(notebook.path, as_version=4)
     nbformat.validate(content)
@@ -129,14 +155,30 @@ def outputs(tmp_path_factory):
     return tmp_path_factory.mktemp("outputs")
 
 
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """What notebooks may be given: recordings of five speakers and five noises, two calls, another denoiser's clips."""
+    root, rng = tmp_path_factory.mktemp("given"), np.random.default_rng(0)
+    names = [f"data/speech/corpus/{speaker}/1" for speaker in "abcde"]
+    names += [f"data/noise/corpus/{kind}/1" for kind in "fghij"]
+    names += ["calls/one", "calls/two", "exchange/other/000", "exchange/other/001"]
+    for name in names:
+        path = root / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.1 * rng.standard_normal(4 * 16_000), 16_000)  # a shorter voice would be a word
+    return root
+
+
 @each
 @pytest.mark.slow
-def test_a_small_run_through_papermill(notebook, outputs):
+def test_a_small_run_through_papermill(notebook, outputs, folders, monkeypatch):
     """Plain papermill, as a person would call it; in the order of the study, as some read what others wrote."""
     import papermill
 
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # other tests run beside it
     values = {name: value for name, value in SMALL.items() if notebook.parameter(name)}
     values |= OWN.get(notebook.name, {}) | {"outputs": str(outputs)}
+    values |= {name: str(folders / values[name]) for name in ("data", "recordings", "exchange") if name in values}
     check(notebook, values)
     target = outputs / f"{notebook.name}.ipynb"
     executed = papermill.execute_notebook(

@@ -2,12 +2,30 @@
 
 `prepare` gives the `Corpora` of some settings, `Mixtures` the training batches of a `Split`, `test_clips` and
 `noisy_clips` what networks are judged on. `layouts` says how folders of recordings may be laid out, `sources` what
-shares a split.
+shares a split. Each name is imported when first asked for: a worker that makes noises needs no PyTorch.
 """
 
-from dnslib.data.blind import noisy_clips
-from dnslib.data.corpora import Corpus
-from dnslib.data.mixtures import Clip, Mixtures, test_clips
-from dnslib.data.preparation import Corpora, Split, prepare
+from importlib import import_module
 
-__all__ = ["Clip", "Corpora", "Corpus", "Mixtures", "Split", "noisy_clips", "prepare", "test_clips"]
+_NAMES = {
+    "Clip": "mixtures",
+    "Corpora": "preparation",
+    "Corpus": "corpora",
+    "Mixtures": "mixtures",
+    "Split": "preparation",
+    "noisy_clips": "blind",
+    "prepare": "preparation",
+    "test_clips": "mixtures",
+}
+
+__all__ = list(_NAMES)
+
+
+def __getattr__(name: str):
+    if name in _NAMES:
+        return getattr(import_module(f"{__name__}.{_NAMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -7,7 +7,7 @@ import numpy as np
 from dnslib.data import noise
 from dnslib.data.corpora import SPLITS, Corpus
 from dnslib.data.workers import Workers
-from dnslib.stft import SAMPLE_RATE
+from dnslib.sampling import SAMPLE_RATE
 
 NOISE_SECONDS = 12.0
 BABBLE_SHARE = 0.1  # of the noise, made from the speech of the same split

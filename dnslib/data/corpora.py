@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from dnslib.errors import MisuseError
-from dnslib.stft import SAMPLE_RATE
+from dnslib.sampling import SAMPLE_RATE
 
 SPLITS = ("train", "validation", "test")
 SHARES = {"validation": 0.05, "test": 0.15}  # of the minutes; the rest is for training

@@ -8,7 +8,7 @@ from dnslib.data import added, caches, noise
 from dnslib.data.corpora import SPLITS, Writer, open_corpus
 from dnslib.data.workers import Workers
 from dnslib.progress import track
-from dnslib.stft import SAMPLE_RATE
+from dnslib.sampling import SAMPLE_RATE
 
 SPEECH_SHARES = {"train": 0.8, "validation": 0.05, "test": 0.15}
 NOISE_SHARES = {"train": 0.75, "validation": 0.05, "test": 0.2}  # test hears one kind more

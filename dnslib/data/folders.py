@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from dnslib.stft import SAMPLE_RATE
+from dnslib.sampling import SAMPLE_RATE
 
 READ = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64"}
 UNREAD = {".m4a", ".mp4", ".aac", ".wma", ".amr", ".webm", ".raw", ".pcm", ".sph"}  # sound too, so each is told

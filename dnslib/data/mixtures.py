@@ -16,7 +16,7 @@ from dnslib.data.corpora import Corpus
 from dnslib.data.preparation import Split
 from dnslib.errors import MisuseError
 from dnslib.machine import one_torch_thread
-from dnslib.stft import HOP, SAMPLE_RATE
+from dnslib.sampling import HOP, SAMPLE_RATE
 
 SNR_DB = (5.0, 10.0, -10.0, 35.0)  # mean, spread, lowest, highest; mean and spread: CRUSE paper, section 3
 LEVEL_DBFS = (-28.0, 10.0, -50.0, -12.0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import signal
 
-from dnslib.stft import SAMPLE_RATE
+from dnslib.sampling import SAMPLE_RATE
 
 RMS = 0.05  # about -26 dBFS; peaks of impulsive kinds stay inside 16 bits
 PEAK = 0.95

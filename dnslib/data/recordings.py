@@ -28,7 +28,7 @@ from dnslib.data.workers import Workers
 from dnslib.errors import MisuseError
 from dnslib.paths import readable, write_atomically
 from dnslib.progress import track
-from dnslib.stft import SAMPLE_RATE
+from dnslib.sampling import SAMPLE_RATE
 
 MOST_RESPONSES = 1000  # recorded ones kept in memory, of as many rooms as there are; SLR26 has 60 000
 CODE = ("noise", "rooms", "corpora", "folders", "sources", "layouts", "store", "scan", "added", "recordings")

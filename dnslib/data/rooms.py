@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dnslib.stft import SAMPLE_RATE
+from dnslib.sampling import SAMPLE_RATE
 
 LEAD = 40  # samples, 2.5 ms: half of the fractional-delay filter of the simulation
 EARLY = SAMPLE_RATE // 20  # samples, 50 ms

@@ -18,7 +18,7 @@ import numpy as np
 import soxr
 
 from dnslib.data import sentences
-from dnslib.stft import SAMPLE_RATE
+from dnslib.sampling import SAMPLE_RATE
 
 LOCALES = {  # language of the word lists -> eSpeak voices
     "en": ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-029", "en-us-nyc"),

@@ -40,7 +40,7 @@ class Workers:
 
     def map(self, function: str, jobs: list[list]) -> Iterator[tuple[str, list[np.ndarray]]]:
         """Name and arrays of ``function(*job)`` for every job, in order; ``function`` is recite, noise or room."""
-        while len(self.processes) < self.count:
+        while len(self.processes) < min(self.count, len(jobs)):
             self.processes.append(start())
             self.free.put(self.processes[-1])
         with ThreadPoolExecutor(self.count) as threads:

@@ -17,12 +17,12 @@ from dnslib.experiments.files import source_digest, write_json
 from dnslib.experiments.laboratory import CYCLE_SEEDS, NOISY, PLAIN, TEST_SEED, Laboratory
 from dnslib.experiments.runs import Run, code_digest, configuration_name, describe, widths_of
 from dnslib.experiments.scheduling import job_record, score_all, train_all
-from dnslib.experiments.streaming import enhance_streaming
+from dnslib.experiments.streaming import enhance_clips, enhance_streaming
 from dnslib.experiments.training import device
 from dnslib.experiments.worker import do_job, run_of
 
 __all__ = [
     "CYCLE_SEEDS", "NOISY", "PLAIN", "TEST_SEED", "Laboratory", "Run", "code_digest", "configuration_name", "describe",
-    "device", "do_job", "enhance_streaming", "job_record", "run_of", "score_all", "source_digest", "train_all",
-    "widths_of", "write_json",
+    "device", "do_job", "enhance_clips", "enhance_streaming", "job_record", "run_of", "score_all", "source_digest",
+    "train_all", "widths_of", "write_json",
 ]  # fmt: skip

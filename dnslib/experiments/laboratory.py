@@ -22,9 +22,9 @@ from dnslib.experiments.files import (
 )
 from dnslib.experiments.runs import LOSSES, Run, describe, widths_of
 from dnslib.experiments.scheduling import score_all
-from dnslib.experiments.streaming import enhance_streaming, measured_once
+from dnslib.experiments.streaming import enhance_clips, enhance_streaming, measured_once
 from dnslib.experiments.training import train_network
-from dnslib.model import Cruse, enhance_many, load_weights
+from dnslib.model import Cruse, load_weights
 from dnslib.paths import resolve
 from dnslib.progress import track
 from dnslib.settings import Settings
@@ -180,7 +180,7 @@ class Laboratory:
     def enhanced(self, run: Run, clips: Iterable[data.Clip], form: str = PLAIN) -> list[np.ndarray]:
         """Clips through a run's network, each (samples,); ``plain`` is the network itself, in PyTorch."""
         if form == PLAIN:
-            return enhance_many(self.load(run), [clip.noisy for clip in clips])
+            return enhance_clips(self.load(run), [clip.noisy for clip in clips])
         path = self.streaming_file(run, form)
         return [enhance_streaming(path, clip.noisy) for clip in track(clips, description=f"enhancing, {form}")]
 

@@ -16,8 +16,8 @@ LOSSES = {  # by the setting `loss`; the second one was found by DNSMOS on valid
 }
 
 _CODE = (  # what the data hold is in their own digest
-    "gru.py", "model.py", "stft.py", "loss.py", "training.py", "pruning.py", "regrouping.py", "data/mixing.py",
-    "data/mixtures.py", "data/corpora.py", "data/rooms.py", "experiments/training.py",
+    "gru.py", "model.py", "sampling.py", "stft.py", "loss.py", "training.py", "pruning.py", "regrouping.py",
+    "data/mixing.py", "data/mixtures.py", "data/corpora.py", "data/rooms.py", "experiments/training.py",
 )  # fmt: skip
 
 

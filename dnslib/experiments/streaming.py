@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ import torch
 from dnslib import digests, export, profiling
 from dnslib.experiments.files import read_csv, reading, source_digest, write_csv
 from dnslib.machine import last_level_cache_mb
-from dnslib.model import with_gains
+from dnslib.model import Cruse, enhance_many, with_gains
+from dnslib.stft import SAMPLE_RATE
 
 FRAME_MS = 10.0
+LONG_SECONDS = 60.0  # beyond, a waveform does not go through a network as a whole
 PACED_FRAMES = 10  # frames in a paced round, each takes 10 ms
 COLD_FRAMES_SHARE = 10  # one frame in ten is timed with evicted caches too: filling them takes longer than a frame
 
@@ -22,8 +25,23 @@ COLD_FRAMES_SHARE = 10  # one frame in ten is timed with evicted caches too: fil
 def enhance_streaming(path: Path, noisy: np.ndarray) -> np.ndarray:
     """`dnslib.enhance` with the gains of a streaming file: a waveform (samples,) frame by frame."""
     waveform = torch.from_numpy(np.ascontiguousarray(noisy, dtype=np.float32))
-    gains = lambda power: torch.from_numpy(export.run_streaming(path, power.numpy()))  # noqa: E731
-    return with_gains(gains, waveform, export.look_ahead(path)).numpy()
+    session = export.StreamingSession(path)
+    gains = lambda power: torch.from_numpy(export.run_streaming(session, power.numpy()))  # noqa: E731
+    return with_gains(gains, waveform, session.look_ahead).numpy()
+
+
+def enhance_clips(model: Cruse, noisy: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """`dnslib.model.enhance_many` for waveforms of any length: long ones go frame by frame.
+
+    As a whole, CRUSE32 needs 13 MB for each second.
+    """
+    is_long = [len(one) > LONG_SECONDS * SAMPLE_RATE for one in noisy]
+    short = iter(enhance_many(model, [one for one, long in zip(noisy, is_long, strict=True) if not long]))
+    if not any(is_long):
+        return list(short)
+    with tempfile.TemporaryDirectory(prefix="dns-study-") as folder:
+        path = export.export_streaming(model, Path(folder, "exact.onnx"), "exact")
+        return [enhance_streaming(path, one) if long else next(short) for one, long in zip(noisy, is_long, strict=True)]
 
 
 def measured_once(

@@ -182,9 +182,11 @@ class StreamingSession(StatefulSession):
     """A streaming file ready to run: `step` takes one frame, the states stay inside the runtime."""
 
     def __init__(self, path: str | os.PathLike, options=None):
+        session = open_session(path, options)
+        self.look_ahead = look_ahead(session)  # frames
         self._frame = _buffer((1, 1, 1, BINS))
         self._gain_values = np.zeros((1, 1, 1, BINS), np.float32)
-        super().__init__(open_session(path, options), {INPUT: self._frame}, {OUTPUT: bound(self._gain_values)})
+        super().__init__(session, {INPUT: self._frame}, {OUTPUT: bound(self._gain_values)})
 
     def step(self, frame: np.ndarray) -> None:
         """Run one frame of log power: float32, contiguous, (1, 1, 1, 161) or (161,)."""
@@ -216,10 +218,12 @@ def as_frames(log_power: np.ndarray) -> np.ndarray:
     return frames
 
 
-def run_streaming(path: str | os.PathLike, log_power: np.ndarray) -> np.ndarray:
+def run_streaming(network: str | os.PathLike | StreamingSession, log_power: np.ndarray) -> np.ndarray:
     """Gains ``(T, 161)`` of a whole utterance ``(T, 161)``, computed frame by frame from zero states."""
     frames = as_frames(log_power)
-    session, gains = StreamingSession(path), np.empty_like(frames)
+    session = network if isinstance(network, StreamingSession) else StreamingSession(network)
+    gains = np.empty_like(frames)
+    session.reset()
     with flushed_denormals():
         for frame, gain in zip(frames, gains, strict=True):
             session.step(frame)
