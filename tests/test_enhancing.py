@@ -302,10 +302,16 @@ def test_folders_and_files_that_may_not_be_read_cost_one_line_each(net, folder, 
     assert "1 of 3 recordings enhanced" in captured.out
 
 
+@pytest.fixture(scope="module")
+def an_hour(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("hour") / "noisy.wav", np.full((16_000 * 3600, 1), 0.01), subtype="PCM_16")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_stopped_enhancement_leaves_no_unfinished_file(net, tmp_path, number):
-    noisy = write(tmp_path / "noisy.wav", np.zeros((16_000 * 3600, 1), np.float32) + 0.01, subtype="PCM_16")
+def test_a_stopped_enhancement_leaves_no_unfinished_file(net, an_hour, tmp_path, number):
+    noisy = tmp_path / "noisy.wav"
+    noisy.symlink_to(an_hour)
     command = [sys.executable, "-m", "dnslib", "enhance", str(noisy), "--model", str(net)]
     process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.glob(".*.part.wav")):

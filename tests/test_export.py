@@ -100,7 +100,7 @@ def check_equal(model, folder, frames):
         np.testing.assert_allclose(gains, expected, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@pytest.mark.parametrize("name", ["CRUSE32", "P.500", "P.750", "P.875", "CRUSE16"])
 def test_frame_by_frame_equals_whole_utterance(name, frames, tmp_path):
     check_equal(lively(CONFIGURATIONS[name]), tmp_path, frames)
 
@@ -110,7 +110,9 @@ def test_other_depths_and_groups(widths, groups, frames, tmp_path):
     check_equal(lively(widths, groups), tmp_path, frames)
 
 
-@pytest.mark.parametrize(("widths", "groups"), [*((widths, 4) for widths in CONFIGURATIONS.values()), *SHAPES])
+@pytest.mark.parametrize(
+    ("widths", "groups"), [*((CONFIGURATIONS[name], 4) for name in ("CRUSE32", "P.750", "P.875")), *SHAPES]
+)
 def test_the_exact_form_is_the_plain_one_to_rounding(widths, groups, frames, tmp_path):
     """As the network starts: a lively one amplifies the rounding of its first layers, in either form."""
     torch.manual_seed(1)

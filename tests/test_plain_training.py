@@ -10,6 +10,8 @@ from conftest import biased
 from scipy import stats
 
 import dnslib
+from dnslib.data import added
+from dnslib.data.corpora import SPLITS
 from dnslib.loss import compressed_spectral_loss
 from dnslib.model import Cruse, apply_gain
 from dnslib.plain_training import LOOPS, PlainCruse, Race, compare, summarise, timed
@@ -88,13 +90,24 @@ def test_the_steps_that_warm_up_leave_the_network_alone():
     assert len(result["losses"]) == 2
 
 
+@pytest.fixture(scope="module")
+def race(tmp_path_factory):
+    """On the embedded data, with few rooms."""
+    settings = dnslib.Settings(outputs=str(tmp_path_factory.mktemp("data")), speech_minutes=0.5, noise_minutes=0.5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(added, "ROOMS", dict.fromkeys(SPLITS, 2))
+        folder = str(dnslib.data.prepare(settings).folder)
+    return Race((4, 4, 8, 8), folder, 2, 1.0, Recipe(steps=2))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_loop_of_its_own_process_learns_what_it_learns_here(tmp_path, loop):
-    settings = dnslib.Settings(outputs=str(tmp_path), speech_minutes=1.0, noise_minutes=1.0)
-    folder = str(dnslib.data.prepare(settings).folder)
-    race = Race((4, 4, 8, 8), folder, 2, 1.0, Recipe(steps=2))
+def test_a_loop_of_its_own_process_learns_what_it_learns_here(race, loop):
     assert race.apart(loop, 1)["losses"] == pytest.approx(race.here(loop, 1)["losses"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_mixing_alone_takes_time_too(race):
     assert race.apart("mixing", 1)["seconds"] > 0
 
 
