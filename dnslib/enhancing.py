@@ -9,6 +9,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain, count
 from math import ceil
@@ -22,7 +23,7 @@ from dnslib.data.folders import UNREADABLE, Unusable, files
 from dnslib.denoiser import Denoiser
 from dnslib.errors import MisuseError
 from dnslib.model import LOUDEST
-from dnslib.networks import find_model
+from dnslib.networks import find_model, streaming_file
 from dnslib.paths import write_atomically
 from dnslib.progress import duration, track
 from dnslib.stft import SAMPLE_RATE
@@ -192,12 +193,13 @@ class Denoisers:
     """As many denoisers of one model as a recording has channels; kept from recording to recording."""
 
     def __init__(self, model: Path, precision: str | None = None):
-        self.model, self.precision = model, precision
-        self.ready = [Denoiser(model, precision)]
+        self._kept = ExitStack()  # the streaming file, exported once and gone with this object
+        self.file = self._kept.enter_context(streaming_file(model, precision))
+        self.ready = [Denoiser(self.file)]
 
     def take(self, channels: int) -> list[Denoiser]:
         while len(self.ready) < channels:
-            self.ready.append(Denoiser(self.model, self.precision))
+            self.ready.append(Denoiser(self.file))
         for denoiser in self.ready:
             denoiser.reset()
         return self.ready[:channels]

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import optuna
@@ -28,7 +28,9 @@ def owned(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        holder = json.loads(owner.read_text())["process"] if owner.exists() else "unknown"
+        holder = "unknown"
+        with suppress(OSError, ValueError, KeyError):  # it may end at this very moment
+            holder = json.loads(owner.read_text(encoding="utf-8"))["process"]
         raise MisuseError(f"The search in {folder} is led by another process ({holder}); wait until it ends.") from None
     try:
         write_json(owner, {"process": os.getpid()})
