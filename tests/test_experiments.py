@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args
@@ -817,3 +818,18 @@ def test_a_damaged_checkpoint_says_what_to_delete(lab):
         lab.train(run)
     (lab.folder(run) / CHECKPOINT).unlink()
     assert len(lab.history(run)) == STEPS
+
+
+def test_long_recordings_go_frame_by_frame_and_come_back_in_their_order(monkeypatch):
+    monkeypatch.setattr(experiments.streaming, "LONG_SECONDS", 0.25)
+    streamed, stream = [], experiments.streaming.enhance_streaming
+    monkeypatch.setattr(
+        experiments.streaming, "enhance_streaming", lambda path, one: streamed.append(len(one)) or stream(path, one)
+    )
+    torch.manual_seed(0)
+    model, rng = Cruse((4, 4, 8, 8), look_ahead=1).eval(), np.random.default_rng(0)
+    noisy = [0.1 * rng.standard_normal(samples).astype(np.float32) for samples in (3000, 5000, 4000, 4001)]
+    enhanced = experiments.enhance_clips(model, noisy)
+    assert streamed == [5000, 4001]
+    for one, other in zip(enhanced, map(partial(enhance, model), noisy), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
