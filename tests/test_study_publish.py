@@ -52,7 +52,13 @@ def outputs(tmp_path):
     folder = tmp_path / "outputs"
     (folder / "results").mkdir(parents=True)
     settings = {"data": str(tmp_path / "pack"), "outputs": str(folder), "recordings": "", "profile": "full"}
-    about = {"settings": settings, "system": "Linux-6.1.2-box-v3-x86_64-with-glibc2.36", "data": str(tmp_path / "pack")}
+    ran = {"07_5": {"parameters": {"exchange": str(tmp_path / "clips")}}, "06": None}
+    about = {
+        "settings": settings,
+        "notebooks": ran,
+        "system": "Linux-6.1.2-box-v3-x86_64-with-glibc2.36",
+        "data": str(tmp_path / "pack"),
+    }
     (folder / "results" / "provenance.json").write_text(json.dumps(about))
     (folder / "results" / "figure_1.csv").write_text(FIGURE_1)
     player = '<audio controls src="data:audio/flac;base64,ABCD"></audio>'
@@ -74,6 +80,7 @@ def test_notebooks_and_results_come_out_without_sound_and_folders(outputs, tmp_p
     about = (target / "results" / "provenance.json").read_text()
     assert str(tmp_path) not in text + about
     assert json.loads(about)["data"] == "DATA"
+    assert json.loads(about)["notebooks"]["07_5"]["parameters"]["exchange"] == "EXCHANGE"
     assert "6.1.2" not in about
     assert (target / "figure_1.png").read_bytes().startswith(b"\x89PNG")
 
@@ -119,7 +126,7 @@ def test_other_outputs_stay_as_they_are():
 
 
 def test_a_folder_is_replaced_as_a_whole_name_only():
-    hidden = folders({"data": "", "outputs": "outputs/quick"})
+    hidden = folders({"settings": {"data": "", "outputs": "outputs/quick"}})
     text = f"{PROJECT}/outputs/quick/a {PROJECT}-2/b {PROJECT}"
     assert cleaned(text, hidden) == f"outputs/quick/a {PROJECT}-2/b ."
     assert cleaned("Linux 6.18.44-x (x86_64), Linux", {}) == "Linux (x86_64), Linux"

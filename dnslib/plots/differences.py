@@ -57,7 +57,7 @@ def gains(
     Broken lines: weights with a shorter delay than others of the same configuration.
     """
     needed(table, ["configuration", x, metric])
-    figure, axes = plt.subplots(figsize=(8, 4.2))
+    figure, axes = plt.subplots(figsize=(9, 4.2))
     axes.axhline(0, color=INK, linewidth=1.2, zorder=1)
     names = list(dict.fromkeys(table["configuration"]))
     places = sorted(table[x].unique())
@@ -71,7 +71,7 @@ def gains(
     axes.set_xticks(places)
     axes.set_xlabel(xlabel or x)
     axes.set_ylabel(ylabel or metric)
-    axes.legend(frameon=False, ncols=2)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 

@@ -41,8 +41,8 @@ def publish(outputs: Path, target: Path = TARGET) -> list[Path]:
 
     Raises MisuseError where there is no finished run.
     """
-    settings = provenance.read(outputs)["settings"]
-    hidden = folders(settings)
+    facts = provenance.read(outputs)
+    settings, hidden = facts["settings"], folders(facts)
     for earlier in (*target.glob("*.ipynb"), target / "results", target / "figure_1.png"):  # other folders stay
         remove(earlier)
     visible = sorted(outputs.glob("[!.]*.ipynb"))  # hidden: one that a killed run left half done
@@ -104,13 +104,15 @@ def card(laboratory: Laboratory, names: Iterable[str] = NAMES) -> str:
     return "\n".join([*lines, "", about])
 
 
-def folders(settings: dict) -> dict[str, str]:
-    """What to write in place of the folders of this machine, longest first."""
+def folders(facts: dict) -> dict[str, str]:
+    """What to write in place of the folders of this machine, longest first; ``facts`` are those of the provenance."""
     replaced = {str(PROJECT): "."}
-    for name in ("data", "recordings"):
-        if settings.get(name):
-            replaced[str(resolve(settings[name]))] = name.upper()
-    outputs = settings["outputs"]
+    ran = [notebook["parameters"] for notebook in facts.get("notebooks", {}).values() if notebook]
+    for values in (facts["settings"], *ran):
+        for name in ("data", "recordings", "exchange"):
+            if values.get(name):
+                replaced[str(resolve(values[name]))] = name.upper()
+    outputs = facts["settings"]["outputs"]
     replaced[str(resolve(outputs))] = "OUTPUTS" if Path(outputs).expanduser().is_absolute() else outputs
     replaced |= {sys.prefix: ".venv", str(Path.home()): "~"}
     return dict(sorted(replaced.items(), key=lambda pair: -len(pair[0])))
