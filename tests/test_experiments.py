@@ -180,6 +180,7 @@ PACKAGE = Path(experiments.__file__).parents[1]
 TRAINS = ("training.py", "pruning.py", "data/mixtures.py", "experiments/training.py")
 DECIDE_NO_WEIGHTS = {
     *("errors", "paths", "progress", "machine", "quality", "experiments/files", "experiments/runs"),  # how it is done
+    "digests",  # which networks are found again
     "paper",  # names of the widths that a run holds
     *("data/__init__", "data/blind"),  # what is judged, not trained on
     *("data/preparation", "data/caches", "data/store", "data/workers"),  # whose content has a digest: what is prepared,

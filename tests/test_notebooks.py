@@ -111,7 +111,7 @@ def test_every_table_and_figure_knows_the_profile_that_marks_a_quick_run(noteboo
     """As ``profile=settings.profile`` or, of a table, as its fourth value."""
     drawn = {name: getattr(draw, "__wrapped__", None) for name, draw in vars(plots).items()}
     figures = {
-        f"dnslib.plots.{name}" for name, draw in drawn.items() if draw and get_type_hints(draw)["return"] is Figure
+        f"dnslib.plots.{name}" for name, draw in drawn.items() if draw and get_type_hints(draw).get("return") is Figure
     }
     for source in notebook.code:
         for call in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)):
