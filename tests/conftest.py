@@ -4,10 +4,13 @@ import os
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from dnslib.data import added
+from dnslib.data.rooms import LEAD
 from dnslib.machine import usable_cores
 from dnslib.model import Cruse
 
@@ -65,6 +68,13 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def quick_rooms(monkeypatch):
+    """One room a split, an echo, in place of simulated ones: no worker processes."""
+    echo = np.eye(1, 60, LEAD, dtype=np.float32)[0]
+    monkeypatch.setattr(added, "simulated_rooms", lambda workers, seed, split: [echo])
 
 
 @pytest.fixture(scope="session")

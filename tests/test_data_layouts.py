@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from dnslib.data import added, layouts, noisy_clips, prepare
+from dnslib.data import layouts, noisy_clips, prepare
 from dnslib.data.corpora import SPLITS
 from dnslib.errors import MisuseError
 
@@ -50,10 +50,7 @@ NO_RESPONSES = (
 )
 
 
-@pytest.fixture(autouse=True)
-def quick_rooms(monkeypatch):
-    """One room a split, an echo, in place of simulated ones: no worker processes."""
-    monkeypatch.setattr(added, "simulated_rooms", lambda workers, seed, split: [np.eye(1, 60, 40, dtype=np.float32)[0]])
+pytestmark = pytest.mark.usefixtures("quick_rooms")
 
 
 def wave(seed, seconds=0.3):

@@ -44,10 +44,8 @@ def write(path, wave, rate=RATE):
 
 
 @pytest.fixture
-def recordings(tmp_path, monkeypatch):
-    """Five speakers, one of them in two corpora; five noises; a broken file in each kind. An echo stands for rooms."""
-    echo = np.eye(1, 60, LEAD, dtype=np.float32)[0]
-    monkeypatch.setattr(added, "simulated_rooms", lambda workers, seed, split: [echo, echo])
+def recordings(tmp_path, quick_rooms):
+    """Five speakers, one of them in two corpora; five noises; a broken file in each kind."""
     root = tmp_path / "recordings"
     for index, speaker in enumerate("abcde"):
         write(root / "speech" / "first" / speaker / "1.flac", sound(index, 4))

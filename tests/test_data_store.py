@@ -16,7 +16,7 @@ import pytest
 import soundfile
 from filelock import FileLock
 
-from dnslib.data import added, folders, layouts, prepare, recordings, scan, store
+from dnslib.data import folders, layouts, prepare, recordings, scan, store
 from dnslib.data.preparation import open_corpora
 from dnslib.data.store import Store, identity_of
 from dnslib.errors import MisuseError
@@ -26,10 +26,7 @@ from dnslib.study.state import folder_digest
 RATE = 16_000
 
 
-@pytest.fixture(autouse=True)
-def quick_rooms(monkeypatch):
-    """One room a split, an echo, in place of simulated ones: no worker processes."""
-    monkeypatch.setattr(added, "simulated_rooms", lambda workers, seed, split: [np.eye(1, 60, 40, dtype=np.float32)[0]])
+pytestmark = pytest.mark.usefixtures("quick_rooms")
 
 
 def wav(values):

@@ -73,9 +73,8 @@ def session_of(network: str | os.PathLike | bytes, options=None):
     The thread treats denormal numbers afterwards as it did before. Raises MisuseError for a file that is missing or is
     no ONNX network.
     """
-    if isinstance(network, bytes):
-        name, network = "The network", network
-    else:
+    name = "The network"
+    if not isinstance(network, bytes):
         name = network = str(resolve(network))
         if not os.path.isfile(network):
             raise MisuseError(f"There is no ONNX file {name}.")
