@@ -18,6 +18,8 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+PACKED_TYPES = (torch.float32, torch.bfloat16)  # oneDNN has no products of doubles
+
 
 class ParallelGru(nn.Module):
     """``groups`` GRUs of ``size`` inputs and ``size`` hidden units: ``(B, T, groups * size)`` in and out."""
@@ -154,7 +156,7 @@ def _by_threads(frames: Callable, weights: Tensor, *by_group: Tensor) -> None:
     compiled = _compiled(frames)
     threads = torch.get_num_threads()
     workers = min(threads, len(weights)) if compiled is not frames else 1
-    packed = weights.dtype == torch.bfloat16 and torch.backends.mkldnn.is_available()
+    packed = weights.dtype in PACKED_TYPES and torch.backends.mkldnn.is_available()
     matrices = _packed(weights, rows=by_group[0].shape[2]) if packed else list(weights)
 
     def work(first: int, last: int) -> None:
