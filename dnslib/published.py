@@ -8,6 +8,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from dnslib.digests import file_digest
 from dnslib.errors import MisuseError
 from dnslib.model import Cruse, load_weights
 from dnslib.paper import CONFIGURATIONS
@@ -33,6 +34,11 @@ def about(name: str) -> dict[str, str]:
     """
     with safe_open(_file(name), framework="numpy") as file:
         return file.metadata() or {}
+
+
+def digest(name: str) -> str:
+    """Digest of a file of weights, by which results say which ones they are of. Raises MisuseError as `pretrained`."""
+    return file_digest(_file(name))
 
 
 def available() -> list[str]:

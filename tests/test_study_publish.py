@@ -5,7 +5,6 @@ import re
 from functools import partial
 
 import nbformat
-import pandas as pd
 import pytest
 import test_study_readme
 import torch
@@ -13,14 +12,12 @@ from safetensors import safe_open
 
 from dnslib import MisuseError, Settings
 from dnslib.experiments import Laboratory
-from dnslib.paper import CONFIGURATIONS
 from dnslib.paths import PROJECT
 from dnslib.study import publish as publishing
 from dnslib.study.publish import (
     LEFT_OUT,
     NAMES,
     TARGET,
-    card,
     cleaned,
     folders,
     publish,
@@ -170,47 +167,16 @@ def test_weights_are_those_of_the_run_in_half_precision(tmp_path, monkeypatch):
             assert torch.equal(file.get_tensor(name), value.half())
 
 
-@pytest.fixture
-def graded(monkeypatch):
-    """Random weights whose scores go by name: on two clips CRUSE32 gains 0.5 and 0.7, others 0.42 and 0.58."""
-    names = {widths: name for name, widths in CONFIGURATIONS.items()}
-    scores = {"CRUSE32": (2.5, 3.0), "noisy": (2.0, 2.3)}
-
-    def table(name):
-        columns = dict.fromkeys(
-            ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl", "si_sdr_db"), scores.get(name, (2.42, 2.88))
-        )
-        return pd.DataFrame({"clip": ["000", "001"]} | columns)
-
-    monkeypatch.setattr(Laboratory, "network", lambda self, name, seed=None: self.untrained(name))
-    monkeypatch.setattr(Laboratory, "scores", lambda self, run, recordings=False: table(names[run.widths]))
-    monkeypatch.setattr(Laboratory, "noisy_scores", lambda self, recordings=False: table("noisy"))
-
-
-def test_the_card_pairs_by_clip(graded, tmp_path):
-    """The small network scores 0.08 and 0.12 below the large one."""
-    names = ["CRUSE32", "P.500"]
-    text = card(Laboratory(Settings(outputs=str(tmp_path / "outputs"))), names)
-    large, small = (next(row for row in text.splitlines() if f"{name}-20ms" in row.split("|")[1]) for name in names)
-    assert "| 20 | 2.75 | 2.75 | 2.75 | +0.60 [" in large
-    assert large.endswith("| – |")
-    assert "| 2.65 | 2.65 | 2.65 | +0.50 [" in small
-    assert "| −0.10 [−0.12, −0.08] |" in small
-    assert "2 test clips" in text
-    assert "they score 2.15" in text
-
-
-def test_the_command_publishes_everything_or_nothing(graded, outputs, tmp_path, monkeypatch, capsys):
-    """Notebooks, weights of every name, card and README in one call; with one network untrained all stays."""
+def test_the_command_publishes_everything_or_nothing(outputs, tmp_path, monkeypatch, capsys):
+    """Notebooks, weights of every name and README in one call; with one network untrained all stays."""
     target, weights, readme = tmp_path / "published", tmp_path / "weights", tmp_path / "README.md"
-    monkeypatch.setattr(publishing, "PROJECT", tmp_path)
+    monkeypatch.setattr(Laboratory, "network", lambda self, name, seed=None: self.untrained(name))
     monkeypatch.setattr(publishing, "TARGET", target)
-    monkeypatch.setattr(publishing, "WEIGHTS", weights)
     monkeypatch.setattr(publishing, "publish", partial(publish, target=target))
     monkeypatch.setattr(publishing, "publish_weights", partial(publish_weights, folder=weights))
     monkeypatch.setattr(publishing.readme, "update", partial(publishing.readme.update, readme=readme))
 
-    for file in (target / "05_0.ipynb", weights / "README.md", readme):
+    for file in (target / "05_0.ipynb", readme):
         file.parent.mkdir(exist_ok=True)
         file.write_text("before\n<!-- results:start -->\nearlier\n<!-- results:end -->\nafter\n")
     results, settings = outputs / "results", Settings(outputs=str(outputs))
@@ -221,7 +187,7 @@ def test_the_command_publishes_everything_or_nothing(graded, outputs, tmp_path, 
     (results / "provenance.json").write_text(json.dumps(about))
 
     def shown() -> dict[str, bytes]:
-        places = (*target.rglob("*"), *weights.iterdir(), readme)
+        places = (*target.rglob("*"), *weights.glob("*"), readme)
         return {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in places if path.is_file()}
 
     laboratory, before = Laboratory(settings), shown()
@@ -240,12 +206,26 @@ def test_the_command_publishes_everything_or_nothing(graded, outputs, tmp_path, 
     }
     assert files <= set(after)
     assert LEFT_OUT in after["published/05_0.ipynb"].decode()
-    for name, line in (
-        ("weights/README.md", "| CRUSE32-20ms | 8 581 153 | 20 | 2.75 |"),
-        ("README.md", "| P.500 | 32 32 | 2 356"),
-    ):
-        text = after[name].decode()
-        assert line in text
-        assert "earlier" not in text
-        assert (text[:7], text[-6:]) == ("before\n", "after\n")
-    assert f"{len(after) - 2} files" in capsys.readouterr().out  # all but the two that hold a block of results
+    text = after["README.md"].decode()
+    assert "| P.500 | 32 32 | 2 356" in text
+    assert "earlier" not in text
+    assert (text[:7], text[-6:]) == ("before\n", "after\n")
+    said = capsys.readouterr().out
+    assert f"{len(after) - 1} files" in said  # all but the README
+    assert "run 07_5" in said
+
+
+def test_a_run_of_some_notebooks_is_published_beside_the_study(outputs, tmp_path, monkeypatch):
+    target, shown = tmp_path / "published", []
+    monkeypatch.setattr(publishing, "TARGET", target)
+    monkeypatch.setattr(publishing.card, "update", shown.append)
+    (target / "results").mkdir(parents=True)
+    earlier = target / "results" / "claims.csv"
+    earlier.touch()
+    publishing.main([str(outputs), "held"])
+    assert (target / "held" / "05_0.ipynb").is_file()
+    assert earlier.exists()
+    assert shown == [target]
+    for name in ("results", "../held", "Held", ""):
+        with pytest.raises(MisuseError, match="named by small letters"):
+            publishing.main([str(outputs), name])

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from dnslib.errors import MisuseError
-from dnslib.study.readme import END, START, block, interval, training, update
+from dnslib.study.readme import block, interval, markers, training, update
 
+START, END = markers("results")
 TABLE_2 = """configuration,channels,parameters,compression_ratio,latency_ms,speedup,speedup_ci_low,speedup_ci_high,\
 cold_speedup,cold_speedup_ci_low,cold_speedup_ci_high
 CRUSE32,32 64,8581153,1.0,1.625,1.0,1.0,1.0,1.0,1.0,1.0

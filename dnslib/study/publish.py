@@ -1,8 +1,9 @@
-"""From a finished run to what the project shows: ``python -m dnslib.study.publish OUTPUTS``.
+"""From a finished run to what the project shows: ``python -m dnslib.study.publish OUTPUTS [NAME]``.
 
 Executed notebooks, results and Figure 1 go to ``notebooks/published/``, weights (float16) to ``dnslib/weights/``, and
-the README shows the results. Sound is taken out, as recordings are not part of the project, and so is what only names
-the machine: folders and the kernel's release.
+the README shows the results. With a name, a run of some notebooks goes to the folder of that name beside them, and the
+scores of the weights in README and model card are written anew. Sound is taken out, as recordings are not part of the
+project, and so is what only names the machine: folders and the kernel's release.
 """
 
 import json
@@ -10,7 +11,6 @@ import os
 import re
 import sys
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -25,8 +25,7 @@ from dnslib.model import save_weights
 from dnslib.paths import PROJECT, remove, resolve, write_atomically
 from dnslib.published import WEIGHTS, published_name
 from dnslib.settings import Settings
-from dnslib.stft import SAMPLE_RATE, delay_samples
-from dnslib.study import provenance, readme
+from dnslib.study import card, provenance, readme
 
 TARGET = PROJECT / "notebooks" / "published"
 NAMES = ("CRUSE32", "P.500", "P.750", "P.875")  # the configurations whose weights are published
@@ -81,29 +80,6 @@ def publish_weights(laboratory: Laboratory, names: Iterable[str] = NAMES, folder
     return written
 
 
-def card(laboratory: Laboratory, names: Iterable[str] = NAMES) -> str:
-    """The scores of the published weights as Markdown, for the model card; brackets are 95 % intervals by clip."""
-    rows = {name: partial(laboratory.network, name) for name in names}
-    gains = laboratory.quality_table(rows, against_noisy=True).set_index("model")
-    losses = laboratory.quality_table(rows, reference=next(iter(rows))).set_index("model")
-    head = ("network", "parameters", "delay, ms", "SIG", "BAK", "OVRL")
-    head += ("ΔOVRL over noisy", f"ΔOVRL over {next(iter(rows))}")
-    lines = [readme.line(head), readme.line(["---"] + ["---:"] * (len(head) - 1))]
-    for name in rows:
-        scores = [f"{gains.loc[name, metric]:.2f}" for metric in ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl")]
-        deltas = [readme.interval(table.loc[name], "delta_ovrl", sign="+") for table in (gains, losses)]
-        parameters = f"{laboratory.summary(laboratory.network(name))['parameters']:,}".replace(",", " ")
-        delay_ms = f"{1000 * delay_samples(laboratory.network(name).look_ahead) / SAMPLE_RATE:g}"
-        shown = published_name(name, laboratory.network(name).look_ahead)
-        lines.append(readme.line([shown, parameters, delay_ms, *scores, *deltas]))
-    noisy, settings = laboratory.noisy_scores(), laboratory.settings
-    about = (
-        f"{len(noisy)} test clips of {settings.clip_seconds:g} s, SNR −5 to 15 dB, of speakers and noises that no "
-        f"training heard; unprocessed they score {noisy['dnsmos_ovrl'].mean():.2f}. One seed; scored before rounding."
-    )
-    return "\n".join([*lines, "", about])
-
-
 def folders(facts: dict) -> dict[str, str]:
     """What to write in place of the folders of this machine, longest first; ``facts`` are those of the provenance."""
     replaced = {str(PROJECT): "."}
@@ -156,18 +132,32 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
-def main(arguments: list[str]) -> None:
-    """Publish the notebooks, results and weights of an outputs folder."""
-    outputs = resolve(arguments[0] if arguments else "outputs/full")
+def publish_study(outputs: Path) -> list[Path]:
+    """Publish notebooks, results and weights of a whole run; the README shows its results."""
     laboratory = Laboratory(Settings(**provenance.read(outputs)["settings"]))
     written = publish_weights(laboratory)  # raises before anything was replaced
     written += publish(outputs)
-    readme.replace(WEIGHTS / "README.md", card(laboratory))
     readme.update(TARGET)
-    size_mb = sum(path.stat().st_size for path in written) / 1e6
-    print(
-        f"{len(written)} files, {size_mb:.1f} MB, in {TARGET.relative_to(PROJECT)} and {WEIGHTS.relative_to(PROJECT)}"
-    )
+    return written
+
+
+def publish_part(outputs: Path, name: str) -> list[Path]:
+    """Publish a run of some notebooks beside the study, under a name; README and model card show its scores."""
+    if not re.fullmatch(r"[a-z][a-z_-]*", name) or name == "results":
+        raise MisuseError(f"A published run is named by small letters, not {name!r}.")
+    written = publish(outputs, TARGET / name)
+    card.update(TARGET)
+    return written
+
+
+def main(arguments: list[str]) -> None:
+    """Publish an outputs folder, all of it or under a name; says what came of it and what is left to do."""
+    outputs = resolve(arguments[0] if arguments else "outputs/full")
+    whole = len(arguments) < 2
+    written = publish_study(outputs) if whole else publish_part(outputs, arguments[1])
+    print(f"{len(written)} files, {sum(path.stat().st_size for path in written) / 1e6:.1f} MB")
+    if whole:
+        print("The weights are new: run 07_5 on held-out clips and on other recordings, publish as held and elsewhere.")
 
 
 if __name__ == "__main__":

@@ -13,23 +13,27 @@ from dnslib.paths import PROJECT, resolve, write_atomically
 from dnslib.profiling import SELF_CHECK
 from dnslib.study import provenance
 
-START, END = "<!-- results:start -->", "<!-- results:end -->"
-
 
 def update(outputs: Path, readme: Path = PROJECT / "README.md") -> None:
     """Replace what stands between the markers of ``readme`` by the results below ``outputs``."""
     replace(readme, block(outputs))
 
 
-def replace(readme: Path, results: str) -> None:
-    """Replace what stands between the markers of ``readme``; raises MisuseError where they do not stand there once."""
+def replace(readme: Path, results: str, name: str = "results") -> None:
+    """Replace what stands between two markers of a text; raises MisuseError where they do not stand there once."""
+    start, end = markers(name)
     text = readme.read_text(encoding="utf-8")
-    if text.count(START) != 1 or text.count(END) != 1:
-        raise MisuseError(f"{readme.name} needs the lines {START} and {END}, each once.")
-    before, _, rest = text.partition(START)
-    after = rest.partition(END)[2]
+    if text.count(start) != 1 or text.count(end) != 1:
+        raise MisuseError(f"{readme.name} needs the lines {start} and {end}, each once.")
+    before, _, rest = text.partition(start)
+    after = rest.partition(end)[2]
     with write_atomically(readme) as temporary:
-        temporary.write_text(f"{before}{START}\n{results}\n{END}{after}", encoding="utf-8")
+        temporary.write_text(f"{before}{start}\n{results}\n{end}{after}", encoding="utf-8")
+
+
+def markers(name: str) -> tuple[str, str]:
+    """The lines before and after what is written from files."""
+    return f"<!-- {name}:start -->", f"<!-- {name}:end -->"
 
 
 def block(outputs: Path) -> str:

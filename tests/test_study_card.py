@@ -1,0 +1,114 @@
+"""Scores of the published weights: texts say what the files say, and the files are of the weights that are there."""
+
+import pandas as pd
+import pytest
+
+from dnslib import MisuseError, published
+from dnslib.paths import PROJECT
+from dnslib.study import card, readme
+from dnslib.study.card import PUBLISHED, both, files, look_ahead, scores
+
+WEIGHTS = """configuration,parameters,delay_ms,steps,digest
+CRUSE32,8581153,30.0,15500,0a
+P.875-20ms,167841,20.0,8700,0b
+"""
+DIFFERENCE = "delta_ovrl,delta_ovrl_ci_low,delta_ovrl_ci_high,delta_si_sdr_db,delta_si_sdr_db_ci_low,\
+delta_si_sdr_db_ci_high"
+SCORES = f"""configuration,dnsmos_sig,dnsmos_bak,dnsmos_ovrl,si_sdr_db,{DIFFERENCE}
+noisy,2.5,2.0,1.875,-4.0,0,0,0,0,0,0
+CRUSE32,3.125,3.75,2.75,9.5,0.875,0.8,0.95,13.5,13,14
+P.875-20ms,3.0,3.5,2.625,8.0,0.75,0.7,0.8,12,11,13
+RNNoise,3.25,3.75,2.875,7.0,1.0,0.9,1.1,11,10,12
+clean,3.5,4.0,3.25,,1.375,1.3,1.4,,,
+"""
+AGAINST = f"""configuration,{DIFFERENCE}
+noisy,-0.875,-0.95,-0.8,-13.5,-14,-13
+P.875-20ms,-0.125,-0.2,-0.05,-1.5,-2,-1
+RNNoise,0.125,-0.05,0.3,-2.5,-3,-2
+clean,0.5,0.4,0.6,,,
+"""
+AHEAD = """configuration,delta_sig,delta_sig_ci_low,delta_sig_ci_high,delta_bak,delta_bak_ci_low,delta_bak_ci_high,\
+delta_ovrl,delta_ovrl_ci_low,delta_ovrl_ci_high
+P.875,0.1,0.05,0.15,0.2,0.1,0.3,0.125,0.1,0.15
+"""
+RESULTS = {
+    "pretrained_weights": WEIGHTS,
+    "pretrained": SCORES,
+    "pretrained_differences": AGAINST,
+    "pretrained_look_ahead": AHEAD,
+}
+
+
+def write(folder, results):
+    (folder / "results").mkdir(parents=True)
+    for name, text in results.items():
+        (folder / "results" / f"{name}.csv").write_text(text)
+    return folder
+
+
+def cells(table, name):
+    """The cells of the row that begins with a name."""
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()]
+    return next(row for row in rows if row[0] == name)
+
+
+def test_files_are_named_with_what_they_hold(tmp_path):
+    table = files(write(tmp_path / "held", RESULTS))
+    assert cells(table, "CRUSE32") == ["CRUSE32", "8 581 153", "30", "15 500"]
+    assert cells(table, "P.875-20ms") == ["P.875-20ms", "167 841", "20", "8 700"]
+
+
+def test_scores_stand_beside_their_paired_differences(tmp_path):
+    table = scores(write(tmp_path / "held", RESULTS))
+    widths = {row.count("|") for row in table.splitlines()}
+    assert len(widths) == 1
+    start = ["CRUSE32", "30", "3.12", "3.75", "2.75"]
+    assert cells(table, "CRUSE32") == [*start, "+0.88 [+0.80, +0.95]", "–", "9.5", "–"]
+    start = ["P.875-20ms", "20", "3.00", "3.50", "2.62", "+0.75 [+0.70, +0.80]"]
+    assert cells(table, "P.875-20ms") == [*start, "−0.12 [−0.20, −0.05]", "8.0", "−1.50 [−2.00, −1.00]"]
+    assert cells(table, "RNNoise")[1] == "30"
+    assert cells(table, "noisy")[5:8] == ["–", "−0.88 [−0.95, −0.80]", "−4.0"]
+    assert cells(table, "clean")[7:] == ["–", "–"]  # the reference itself has no SI-SDR
+
+
+def test_both_kinds_of_clips_stand_in_one_row(tmp_path):
+    """Who was scored on one kind only is left out."""
+    held = write(tmp_path / "held", RESULTS)
+    fewer = "\n".join(row for row in SCORES.splitlines() if not row.startswith("RNNoise"))
+    elsewhere = write(tmp_path / "elsewhere", RESULTS | {"pretrained": fewer.replace("2.75,9.5", "2.5,9.5")})
+    table = both(held, elsewhere)
+    values = ["2.75 (+0.88 [+0.80, +0.95])", "2.50 (+0.88 [+0.80, +0.95])"]
+    assert cells(table, "CRUSE32") == ["CRUSE32", "8 581 153", "30", *values]
+    assert cells(table, "noisy") == ["noisy", "", "", "1.88", "1.88"]
+    assert "RNNoise" not in table
+
+
+def test_look_ahead_has_a_row_for_each_kind_of_clips(tmp_path):
+    table = look_ahead({"here": write(tmp_path / "a", RESULTS), "there": write(tmp_path / "b", RESULTS)})
+    assert table.count("+0.12 [+0.10, +0.15]") == 2
+    assert cells(table, "P.875")[1] == "here"
+
+
+def test_a_missing_result_gets_one_line(tmp_path):
+    with pytest.raises(MisuseError, match=r"no pretrained_weights\.csv in held: publish a run of 07_5 under that name"):
+        files(tmp_path / "held")
+
+
+def test_the_texts_show_what_is_published(tmp_path):
+    """Written anew from the published files, neither text changes."""
+    texts = {}
+    for path in (PROJECT / "README.md", published.WEIGHTS / "README.md"):
+        texts[path] = tmp_path / f"{path.parent.name}.md"
+        texts[path].write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    overview, model_card = texts.values()
+    readme.update(PUBLISHED, overview)
+    card.update(PUBLISHED, overview, model_card)
+    for path, again in texts.items():
+        assert again.read_text(encoding="utf-8") == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("run", ["held", "elsewhere"])
+def test_published_scores_are_of_the_weights_that_come_along(run):
+    table = pd.read_csv(PUBLISHED / run / "results" / "pretrained_weights.csv", dtype=str)
+    assert list(table["configuration"]) == published.available()
+    assert list(table["digest"]) == [published.digest(name) for name in published.available()]
