@@ -179,7 +179,8 @@ def test_the_key_depends_on_the_code_that_trains(monkeypatch):
 PACKAGE = Path(experiments.__file__).parents[1]
 TRAINS = ("training.py", "pruning.py", "data/mixtures.py", "experiments/training.py")
 DECIDE_NO_WEIGHTS = {
-    *("errors", "paths", "progress", "machine", "quality", "experiments/files", "experiments/runs"),  # how it is done
+    *("errors", "paths", "locks", "progress", "machine", "quality"),  # how it is done
+    *("experiments/files", "experiments/runs"),
     "digests",  # which networks are found again
     "paper",  # names of the widths that a run holds
     *("data/__init__", "data/blind"),  # what is judged, not trained on
@@ -487,15 +488,14 @@ def ask_in_background(laboratory: Laboratory) -> threading.Thread:
 
 
 def met_a_lock(monkeypatch) -> threading.Event:
-    """Set when somebody, from now on, has found out whether another one trains the run, and said so."""
-    met, look = threading.Event(), experiments.laboratory.waiting_lock
+    """Set when somebody, from now on, asks for a run that another one may be training."""
+    met, waiting = threading.Event(), experiments.laboratory.waiting
 
-    def waiting_lock(path: Path):
-        lock = look(path)
+    def watched(path: Path, what: str):
         met.set()
-        return lock
+        return waiting(path, what)
 
-    monkeypatch.setattr(experiments.laboratory, "waiting_lock", waiting_lock)
+    monkeypatch.setattr(experiments.laboratory, "waiting", watched)
     return met
 
 

@@ -14,27 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from dnslib import digests, paths
 from dnslib.data.corpora import SPLITS
 from dnslib.errors import MisuseError
-
-
-@contextlib.contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
-    """One process at a time holds the lock at ``path``; the others say so and wait."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"Another run is preparing the same data; waiting for {what}.", flush=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+from dnslib.locks import waiting
 
 
 @contextlib.contextmanager
@@ -58,7 +42,7 @@ def cached(folder: Path, build: Callable[[Path], None]) -> Path:
     """``folder``, built by ``build(temporary folder)`` unless it is there; one process builds, others wait for it."""
     if (folder / "data.json").is_file():
         return folder
-    with locked(folder.with_name(folder.name + ".lock"), folder.name):
+    with waiting(folder.with_name(folder.name + ".lock"), f"the preparation of {folder.name}"):
         if not (folder / "data.json").is_file():
             for left_over in (folder, *folder.parent.glob(f".{folder.name}.*.part")):
                 paths.remove(left_over)  # of a run that was killed

@@ -26,6 +26,7 @@ from dnslib.data.scan import Item, scan
 from dnslib.data.store import Store, as_int16, identity_of
 from dnslib.data.workers import Workers
 from dnslib.errors import MisuseError
+from dnslib.locks import waiting
 from dnslib.paths import readable, write_atomically
 from dnslib.progress import track
 from dnslib.sampling import SAMPLE_RATE
@@ -57,7 +58,7 @@ def prepared(data: Path, caches_folder: Path) -> Path:
     print(
         f"recognised: {layout} ({', '.join(f'{len(items[kind])} {kind}' for kind in layouts.KINDS)} files)", flush=True
     )
-    with caches.locked(caches_folder / "recordings.lock", str(caches_folder)):
+    with waiting(caches_folder / "recordings.lock", str(caches_folder)):
         if known := pointed_at(pointer):
             return known
         folder, passing = scanned(

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from dnslib import data, digests, quality
 from dnslib.errors import MisuseError
@@ -37,17 +36,6 @@ def digest_of_clips(clips: Iterable[data.Clip]) -> str:
         for waveform in (clip.noisy, clip.clean):
             digest.update(b"" if waveform is None else np.ascontiguousarray(waveform).tobytes())
     return digest.hexdigest()[:12]
-
-
-def waiting_lock(path: Path) -> FileLock:
-    """A lock on ``path``; says so once when another process holds it."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-        lock.release()
-    except Timeout:
-        print(f"{path.name} is held by another process, waiting for it …", flush=True)
-    return lock
 
 
 @contextmanager

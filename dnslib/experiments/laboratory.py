@@ -17,13 +17,13 @@ from dnslib.experiments.files import (
     reading,
     scores_name,
     source_digest,
-    waiting_lock,
     write_csv,
 )
 from dnslib.experiments.runs import LOSSES, Run, describe, widths_of
 from dnslib.experiments.scheduling import score_all
 from dnslib.experiments.streaming import enhance_clips, enhance_streaming, measured_once
 from dnslib.experiments.training import train_network
+from dnslib.locks import waiting
 from dnslib.model import Cruse, load_weights
 from dnslib.paths import resolve
 from dnslib.progress import track
@@ -133,7 +133,7 @@ class Laboratory:
         if run.start:
             self.train(run.start)
         folder.mkdir(parents=True, exist_ok=True)
-        with waiting_lock(folder.with_name(f".{run.name}.lock")):
+        with waiting(folder.with_name(f".{run.name}.lock"), run.name):
             if not (folder / "DONE").exists():
                 train_network(run, folder, self.load, lambda: self.corpora)
         return folder

@@ -1,19 +1,16 @@
 """The trials in their file, ``journal.jsonl``: who owns it, how it is opened after a kill, what it holds."""
 
-import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
-from filelock import FileLock, Timeout
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from dnslib.errors import MisuseError
-from dnslib.experiments import write_json
+from dnslib.locks import exclusive
 from dnslib.search.designs import Design, Outcome
 
 JOURNAL = "journal.jsonl"
@@ -22,22 +19,10 @@ ERROR = "error"  # user attribute of a trial that failed; one that was given up 
 
 @contextmanager
 def owned(folder: Path) -> Iterator[None]:
-    """Hold a search; MisuseError in one sentence when another process does. A kill lets go of it."""
+    """Hold a search; MisuseError in one sentence when another process does."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock, owner = FileLock(folder / ".lock"), folder / "owner.json"
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        holder = "unknown"
-        with suppress(OSError, ValueError, KeyError):  # it may end at this very moment
-            holder = json.loads(owner.read_text(encoding="utf-8"))["process"]
-        raise MisuseError(f"The search in {folder} is led by another process ({holder}); wait until it ends.") from None
-    try:
-        write_json(owner, {"process": os.getpid()})
+    with exclusive(folder / ".lock", lambda holder: f"The search in {folder} is led by {holder}; wait until it ends."):
         yield
-    finally:
-        owner.unlink(missing_ok=True)
-        lock.release()
 
 
 def open_study(journal: Path) -> optuna.Study:

@@ -89,7 +89,7 @@ def write(notebooks: Sequence[Notebook], outputs: Path, profile: str) -> Path:
 def page(sections: Sequence[Section], missing: Sequence[str], outputs: Path, profile: str) -> str:
     """The whole document."""
     quick = (
-        "<p class='banner'><strong>Quick run.</strong> Small networks' trainings and few test clips: it shows that "
+        "<p class='banner'><strong>Quick run.</strong> Short trainings and few test clips: it shows that "
         "everything works and which way things go, not the final numbers.</p>"
         if profile == "quick"
         else ""

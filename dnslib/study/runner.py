@@ -8,15 +8,15 @@ import json
 import logging
 import os
 import re
-import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
 from dnslib.errors import MisuseError
-from dnslib.paths import PROJECT, write_atomically
+from dnslib.locks import exclusive
+from dnslib.paths import PROJECT
 from dnslib.progress import STATUS_FILE, duration
 from dnslib.study import state as states
 from dnslib.study.console import Console
@@ -179,33 +179,15 @@ def sign(executed) -> None:
 
 @contextmanager
 def locked(outputs: Path) -> Iterator[None]:
-    """Hold the outputs folder. Raises MisuseError that says who holds it; a killed holder holds nothing."""
-    from filelock import FileLock, Timeout
-
-    try:
-        outputs.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise MisuseError(f"results cannot be written to {outputs}: {error.strerror.lower()}") from None
-    lock, holder = FileLock(outputs / ".lock", timeout=0), outputs / ".lock.json"
-    try:
-        lock.acquire()
-    except Timeout:
-        raise MisuseError(f"{outputs} is being written by {held_by(holder)}; wait, or choose other --outputs") from None
-    except PermissionError as error:
-        raise MisuseError(f"results cannot be written to {outputs}: {error.strerror.lower()}") from None
-    try:
-        since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-        with write_atomically(holder) as path:
-            path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
+    """Hold the outputs folder. Raises MisuseError that says who holds it, or why it cannot be written to."""
+    with ExitStack() as held:
+        try:
+            outputs.mkdir(parents=True, exist_ok=True)
+            held.enter_context(exclusive(outputs / ".lock", lambda holder: refusal(outputs, holder)))
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise MisuseError(f"results cannot be written to {outputs}: {error.strerror.lower()}") from None
         yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
 
 
-def held_by(holder: Path) -> str:
-    """ "process 123 on host since time", as the holder wrote it."""
-    try:
-        return "process {pid} on {host} since {since}".format(**json.loads(holder.read_text()))
-    except (OSError, ValueError, KeyError):
-        return "another run"
+def refusal(outputs: Path, holder: str) -> str:
+    return f"{outputs} is being written by {holder}; wait, or choose other --outputs"

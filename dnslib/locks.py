@@ -1,0 +1,56 @@
+"""Locks between processes: who comes second is refused, or waits. A killed process holds nothing."""
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from dnslib.errors import MisuseError
+from dnslib.paths import write_atomically
+
+
+@contextmanager
+def exclusive(path: Path, refusal: Callable[[str], str]) -> Iterator[None]:
+    """Hold the lock at ``path``. A second process gets a MisuseError: ``refusal`` of the words that name the holder."""
+    lock, holder = FileLock(path, timeout=0), path.with_name(f"{path.name}.json")
+    try:
+        lock.acquire()
+    except Timeout:
+        raise MisuseError(refusal(_named(holder))) from None
+    try:
+        since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+        with write_atomically(holder) as file:
+            file.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def waiting(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock at ``path``; while another process holds it, says so once and waits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{what} is held by another process, waiting for it …", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _named(holder: Path) -> str:
+    """ "process 123 on host since time", as the holder wrote it; it may end at this very moment."""
+    try:
+        return "process {pid} on {host} since {since}".format(**json.loads(holder.read_text()))
+    except (OSError, ValueError, KeyError):
+        return "another process"
