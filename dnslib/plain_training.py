@@ -9,12 +9,10 @@ Shapes: (B, C, T, F) = (batch, channels, frames, frequency bins).
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,12 +25,12 @@ from scipy import stats
 from torch import nn
 from torch.nn import functional
 
+from dnslib import processes
 from dnslib.data import Mixtures
 from dnslib.data.preparation import open_corpora
 from dnslib.loss import compressed_spectral_loss
 from dnslib.machine import one_torch_thread
 from dnslib.model import KERNEL, LEAKY_SLOPE, STRIDE, Cruse, apply_gain
-from dnslib.paths import PROJECT
 from dnslib.progress import track
 from dnslib.training import GRADIENT_CLIP, Batches, Recipe, learning_rate_at, train
 
@@ -123,14 +121,10 @@ class Race:
         return timed(loop, self.widths, self.batches(seed, device), self.recipe, seed, device=device)
 
     def apart(self, loop: str, seed: int) -> dict:
-        """`timed`, the loops in a fresh process. Raises RuntimeError with its last words should it fail."""
+        """`timed`, the loops in a fresh process. Raises as `processes.ask` does."""
         if loop == MIXING:
             return self.here(loop, seed)
-        command = [sys.executable, "-m", "dnslib.plain_training", loop, str(seed), json.dumps(asdict(self))]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
-        if done.returncode:
-            raise RuntimeError(f"the {loop} loop ended with status {done.returncode}: {done.stderr.strip()[-500:]}")
-        return json.loads(done.stdout.splitlines()[-1])
+        return processes.ask("dnslib.plain_training", loop, seed, json.dumps(asdict(self)))
 
 
 def timed(
@@ -216,9 +210,7 @@ def _run(loop: str, model: Cruse, batches: Batches, recipe: Recipe) -> list[floa
 
 
 def _main(loop: str, seed: str, race: str) -> None:
-    with redirect_stdout(sys.stderr):  # progress: the answer is all that is read
-        result = TypeAdapter(Race).validate_json(race).here(loop, int(seed))
-    print(json.dumps(result))
+    processes.answer(lambda: TypeAdapter(Race).validate_json(race).here(loop, int(seed)))
 
 
 if __name__ == "__main__":

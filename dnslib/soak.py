@@ -6,13 +6,10 @@ may go wrong: memory that grows with each frame, a state that drifts away or bec
 that is not silent, silence that takes longer than speech because numbers have become denormal.
 """
 
-import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from itertools import cycle
 from pathlib import Path
@@ -21,10 +18,10 @@ from typing import NamedTuple
 import numpy as np
 import psutil
 
+from dnslib import processes
 from dnslib.denoiser import Denoiser
 from dnslib.errors import MisuseError
 from dnslib.networks import find_model
-from dnslib.paths import PROJECT
 from dnslib.progress import track
 from dnslib.stft import HOP, SAMPLE_RATE, WINDOW
 
@@ -206,31 +203,14 @@ def soak_table(
 
     files = {name: find_model(path) for name, path in paths.items()}
     rows = [
-        {"model": name, **asdict(_in_a_fresh_process(file, minutes, seed, warmup_minutes))}
+        {"model": name, **processes.ask("dnslib.soak", file, minutes, seed, warmup_minutes)}
         for name, file in track(list(files.items()), description="models")
     ]
     return pd.DataFrame(rows)
 
 
-def _in_a_fresh_process(file: Path, minutes: float, seed: int, warmup_minutes: float) -> Soak:
-    arguments = [str(value) for value in (file, minutes, seed, warmup_minutes)]
-    command = [sys.executable, "-m", "dnslib.soak", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
-    if done.returncode:
-        raise RuntimeError(f"the soak test of {file} ended with status {done.returncode}: {done.stderr.strip()[-500:]}")
-    answer = json.loads(done.stdout)
-    if "error" in answer:
-        raise MisuseError(answer["error"])
-    return Soak(**answer)
-
-
 def _main(path: str, minutes: str, seed: str, warmup_minutes: str) -> None:
-    try:
-        with redirect_stdout(sys.stderr):  # progress: the answer is all that is read
-            answer = asdict(soak(Path(path), float(minutes), int(seed), float(warmup_minutes)))
-    except MisuseError as error:
-        answer = {"error": str(error)}
-    print(json.dumps(answer))
+    processes.answer(lambda: asdict(soak(Path(path), float(minutes), int(seed), float(warmup_minutes))))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "dnslib"
 LAYERS = [  # a module may import modules of earlier layers only: no sideways, no circles
     {"digests", "errors", "machine", "sampling"},
     {"stft", "paper", "plots", "display", "progress", "paths"},
-    {"locks"},
+    {"locks", "processes"},
     {"settings", "gru", "loss", "debian"},
     {"model", "claims"},
     {"pruning", "export", "published"},

@@ -10,6 +10,7 @@ from conftest import biased
 from scipy import stats
 
 import dnslib
+from dnslib import MisuseError
 from dnslib.data import added
 from dnslib.data.corpora import SPLITS
 from dnslib.loss import compressed_spectral_loss
@@ -112,7 +113,7 @@ def test_mixing_alone_takes_time_too(race):
 
 
 def test_a_loop_that_fails_in_its_process_says_why(tmp_path):
-    with pytest.raises(RuntimeError, match=r"index\.csv"):
+    with pytest.raises(MisuseError, match=r"index\.csv is missing"):
         Race((4, 4, 8, 8), str(tmp_path), 2, 1.0, Recipe(steps=2)).apart("study", 0)
 
 
