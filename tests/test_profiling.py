@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from scipy.stats import binom
 from torch.utils.flop_counter import FlopCounterMode
 
-from dnslib import profiling
+from dnslib import gru, profiling
 from dnslib.errors import MisuseError
 from dnslib.export import export_streaming
 from dnslib.model import Cruse
@@ -75,6 +75,7 @@ def test_macs_are_the_closed_form_and_what_torch_counts(export, widths, groups, 
     frames, model, transposed = 5, Cruse(widths, groups), torch.nn.ConvTranspose2d.forward
     # torch's own operator, for a decoder written as another convolution may multiply zeros besides
     monkeypatch.setattr(type(model.decoders[0]), "forward", lambda self, x: transposed(self, x)[:, :, : x.shape[2]])
+    monkeypatch.setattr(gru, "PACKED_TYPES", ())  # and its counter does not know products of packed weights
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 1, frames, 161))
     assert counter.get_total_flops() == 2 * macs * frames
