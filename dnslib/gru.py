@@ -10,6 +10,7 @@ oneDNN has packed once. Results are the same to rounding (tested against ``torch
 """
 
 import math
+import platform
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -156,7 +157,7 @@ def _by_threads(frames: Callable, weights: Tensor, *by_group: Tensor) -> None:
     compiled = _compiled(frames)
     threads = torch.get_num_threads()
     workers = min(threads, len(weights)) if compiled is not frames else 1
-    packed = weights.dtype in PACKED_TYPES and torch.backends.mkldnn.is_available()
+    packed = _packs(weights.dtype)
     matrices = _packed(weights, rows=by_group[0].shape[2]) if packed else list(weights)
 
     def work(first: int, last: int) -> None:
@@ -172,6 +173,12 @@ def _by_threads(frames: Callable, weights: Tensor, *by_group: Tensor) -> None:
             list(pool.map(work, bounds[:-1], bounds[1:]))
     finally:
         torch.set_num_threads(threads)
+
+
+def _packs(dtype: torch.dtype) -> bool:
+    """Whether oneDNN takes packed weights of this type here; on other processors than x86 that was not tried."""
+    x86 = platform.machine() in ("x86_64", "AMD64")
+    return x86 and dtype in PACKED_TYPES and torch.backends.mkldnn.is_available()
 
 
 def _packed(weights: Tensor, rows: int) -> list[Tensor]:

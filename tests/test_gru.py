@@ -50,10 +50,12 @@ def both(groups: int, size: int, batch: int, frames: int, autocast: bool = False
     return pairs
 
 
+@pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize(
     ("groups", "size", "batch", "frames"), [(4, 6, 3, 7), (1, 5, 2, 9), (2, 3, 1, 1), (3, 1, 4, 2), (4, 18, 2, 40)]
 )
-def test_outputs_and_gradients_are_those_of_public_grus(groups, size, batch, frames):
+def test_outputs_and_gradients_are_those_of_public_grus(groups, size, batch, frames, packed, monkeypatch):
+    monkeypatch.setattr(gru, "PACKED_TYPES", gru.PACKED_TYPES if packed else ())
     for name, (ours, theirs) in both(groups, size, batch, frames).items():
         scale = theirs.abs().max().item()
         torch.testing.assert_close(ours, theirs, atol=1e-5 * max(1, scale), rtol=1e-5, msg=f"{name} differs")
