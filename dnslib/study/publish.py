@@ -27,7 +27,7 @@ from dnslib.published import WEIGHTS, published_name
 from dnslib.settings import Settings
 from dnslib.study import card, provenance, readme
 
-TARGET = PROJECT / "notebooks" / "published"
+TARGET = card.PUBLISHED
 NAMES = ("CRUSE32", "P.500", "P.750", "P.875")  # the configurations whose weights are published
 SOUND = re.compile(r"<audio|data:audio/")
 LINK = re.compile(r"\]\(([\w./-]+\.(?:ipynb|md))\)")  # to a file of the project

@@ -5,6 +5,7 @@ Nothing between the two markers is typed by hand, so the first screen never says
 
 import csv
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dnslib.errors import MisuseError
@@ -43,15 +44,14 @@ def block(outputs: Path) -> str:
     quality = {row["configuration"]: row for row in rows(results / "figure_1.csv")}
     head = ("configuration", "channels", "parameters", "fewer", "ms a frame", "faster", "faster, cold caches",
             "OVRL", "ΔOVRL")  # fmt: skip
-    lines = [line(head), line(["---", "---"] + ["---:"] * (len(head) - 2))]
-    lines += [line(entry(speed[name], scores)) for name, scores in quality.items()]
+    configurations = table(head, [entry(speed[name], scores) for name, scores in quality.items()], left=2)
     verdicts = [row["verdict"] for row in rows(results / "claims.csv")]
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in sorted(set(verdicts), reverse=True))
     claims = f"Of the paper's 13 claims: {counts}."
     return "\n".join(
         [
             *figure(outputs),
-            *lines,
+            configurations,
             "",
             against_noisy(results),
             parts(quality),
@@ -80,7 +80,7 @@ def entry(speed: dict[str, str], quality: dict[str, str]) -> list[str]:
     return [
         speed["configuration"],
         speed["channels"],
-        f"{int(speed['parameters']):,}".replace(",", " "),
+        thousands(speed["parameters"]),
         f"{float(speed['compression_ratio']):.2f}x",
         f"{float(speed['latency_ms']):.2f}",
         interval(speed, "speedup", "x"),
@@ -137,13 +137,21 @@ def training(settings: dict) -> str:
     return f"{steps} training steps of {batch} on {material}, {settings['fine_tuning_steps']} more after pruning"
 
 
-def line(cells) -> str:
-    return "| " + " | ".join(cells) + " |"
+def thousands(number: str) -> str:
+    """ "8 581 153"."""
+    return f"{int(number):,}".replace(",", " ")
 
 
-def rows(path: Path) -> list[dict[str, str]]:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """A table whose first columns are set to the left, the others to the right."""
+    aligned = ["---"] * left + ["---:"] * (len(head) - left)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, aligned, *rows))
+
+
+def rows(path: Path, missing: str = "yet: run the study first") -> list[dict[str, str]]:
+    """The rows of a result; where there is none, ``missing`` says in the MisuseError what to do."""
     if not path.is_file():
-        raise MisuseError(f"There is no {path.name} yet: run the study first.")
+        raise MisuseError(f"There is no {path.name} {missing}.")
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
