@@ -14,7 +14,7 @@ LAYERS = [  # a module may import modules of earlier layers only: no sideways, n
     {"digests", "errors", "machine", "sampling"},
     {"stft", "paper", "plots", "display", "progress", "paths"},
     {"locks", "processes"},
-    {"settings", "gru", "loss", "debian"},
+    {"settings", "gru", "loss", "debian", "ideal"},
     {"model", "claims"},
     {"pruning", "export", "published"},
     {"training", "quality", "data", "profiling", "regrouping"},
