@@ -31,7 +31,7 @@ class Settings(BaseModel):
     baseline_cycles: int = Field(1, ge=1, description="such trainings, each from the weights of the one before")
     fine_tuning_steps: int = Field(30, ge=1, description="optimiser steps after pruning")
     batch_size: int = Field(8, ge=1, description="crops in a batch")
-    crop_seconds: float = Field(1.0, ge=0.5, description="length of a training crop")
+    crop_seconds: float = Field(0.5, ge=0.5, description="length of a training crop")
     speed_change: float = Field(0.0, ge=0, le=0.5, description="of training crops, at most; of noise 4 times as much")
     loss: Literal["paper", "weighted"] = Field("paper", description="weighted: speech kept more, pauses silent")
     look_ahead: int = Field(0, ge=0, le=10, description="frames that a network hears before it decides, 10 ms each")
@@ -40,7 +40,7 @@ class Settings(BaseModel):
     test_clips: int = Field(20, ge=2, description="clips that every network is scored on")
     clip_seconds: float = Field(10.0, ge=9.01, description="length of a test clip; one DNSMOS window is 9.01 s")
     latency_rounds: int = Field(30, ge=2, description="interleaved rounds of a latency measurement")
-    frames_per_round: int = Field(50, ge=1, description="frames timed in one round, per network")
+    frames_per_round: int = Field(30, ge=1, description="frames timed in one round, per network")
 
     def __init__(self, **values):
         try:
