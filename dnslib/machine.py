@@ -1,5 +1,6 @@
-"""What the machine is, as its system tells: processor, clock governor, caches, cores this process may use; on one."""
+"""What the machine is, as its system tells: processor, clock governor, caches, cores; one thread, memory that stays."""
 
+import ctypes
 import os
 import platform
 import subprocess
@@ -69,6 +70,18 @@ def one_torch_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def keep_freed_memory() -> None:
+    """Ask glibc, for the rest of this process, to reuse large blocks instead of returning them. Linux only.
+
+    Fresh pages cost a tenth of a training step, and a third to a half of enhancing.
+    """
+    m_trim_threshold, m_mmap_max = -1, -4
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(m_mmap_max, 0)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
 
 
 def _first_line(path: Path) -> str:

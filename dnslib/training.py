@@ -7,7 +7,6 @@ Source of the recipe: CRUSE paper (arXiv 2101.09249); what differs is listed in 
 """
 
 import contextlib
-import ctypes
 import math
 import queue
 import threading
@@ -22,6 +21,7 @@ import torch
 
 from dnslib.errors import MisuseError, unwritable
 from dnslib.loss import PAPER, LossWeights, compressed_spectral_loss
+from dnslib.machine import keep_freed_memory
 from dnslib.model import Cruse, apply_gain
 from dnslib.paths import write_atomically
 from dnslib.progress import track
@@ -189,12 +189,3 @@ def _load_checkpoint(path: Path, model, optimiser) -> list[dict]:
         return state["history"]
     except (RuntimeError, ValueError, KeyError, TypeError, EOFError, UnpicklingError):
         raise MisuseError(f"The checkpoint {path} is damaged: delete it, and this training begins anew.") from None
-
-
-def keep_freed_memory() -> None:
-    """Ask glibc to reuse large blocks instead of returning them: page faults cost a tenth of a step. Linux only."""
-    m_trim_threshold, m_mmap_max = -1, -4
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(m_mmap_max, 0)
-        libc.mallopt(m_trim_threshold, 2**31 - 1)

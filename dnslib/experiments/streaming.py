@@ -12,7 +12,7 @@ import torch
 
 from dnslib import digests, export, profiling
 from dnslib.experiments.files import read_csv, reading, source_digest, write_csv
-from dnslib.machine import last_level_cache_mb
+from dnslib.machine import keep_freed_memory, last_level_cache_mb
 from dnslib.model import Cruse, enhance_many, with_gains
 from dnslib.stft import SAMPLE_RATE
 
@@ -35,6 +35,7 @@ def enhance_clips(model: Cruse, noisy: Sequence[np.ndarray]) -> list[np.ndarray]
 
     As a whole, CRUSE32 needs 13 MB for each second.
     """
+    keep_freed_memory()
     is_long = [len(one) > LONG_SECONDS * SAMPLE_RATE for one in noisy]
     short = iter(enhance_many(model, [one for one, long in zip(noisy, is_long, strict=True) if not long]))
     if not any(is_long):
