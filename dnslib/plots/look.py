@@ -19,7 +19,7 @@ BLUE, ORANGE, GREEN = "#0173b2", "#de8f05", "#029e73"  # seaborn's colour-blind 
 METRICS = {"sig": "SIG  (speech)", "bak": "BAK  (background)", "ovrl": "OVRL  (overall)"}
 METRIC_COLOURS = {"sig": BLUE, "bak": ORANGE, "ovrl": GREEN}
 FIXED_COLOURS = {
-    "CRUSE32": INK, "CRUSE16": "#d55e00", "noisy": "#949494", "clean": GREEN, "enhanced": BLUE, "ideal gain": GREEN,
+    "CRUSE32": INK, "CRUSE16": "#d55e00", "noisy": "#949494", "clean": GREEN, "enhanced": BLUE, "ideal gain": "#c1121f",
 }  # fmt: skip
 OTHERS = [sns.color_palette("colorblind").as_hex()[place] for place in (4, 5, 9, 1)]  # no pale ones
 EARLIER = re.compile(r"-\d+ms$")  # of a name: weights of the same configuration with a shorter delay
