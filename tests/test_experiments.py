@@ -662,6 +662,7 @@ def test_latency_is_measured_once_per_set_of_networks_warm_and_cold(lab, monkeyp
     monkeypatch.setattr(export, "export_streaming", write)
     monkeypatch.setattr(profiling, "measure_latency", measure)
     monkeypatch.setattr(experiments.streaming, "last_level_cache_mb", lambda: 8.0)
+    lab = Laboratory(settings(lab.outputs, latency_rounds=30, frames_per_round=50))
     runs = {name: lab.untrained(name) for name in ("CRUSE32", "P.500")}
     first, again = lab.latency(runs), Laboratory(lab.settings).latency(runs)
     pd.testing.assert_frame_equal(first, again)
