@@ -26,10 +26,7 @@ def test_silence_stays_silent():
 
 
 def test_a_frame_gets_the_gain_of_the_definition():
-    """By NumPy's own transform: of the samples that one window alone covers by more than nothing, the middle one.
-
-    At sample 160 t the analysis window of frame t is 1, and its neighbours are 0 there.
-    """
+    """By NumPy's own transform. At sample 160 t the window of frame t is 1, those beside it are 0."""
     window = np.sqrt(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(320) / 320))
     noisy = CLEAN + NOISE
     enhanced = enhance_ideally(noisy, CLEAN)
