@@ -1,7 +1,7 @@
 """The gain that a network would give if it knew the clean voice: what is left to learn, and what no gain can give.
 
-A denoiser of this study changes magnitudes, by at most 1, and leaves the noisy phase. So does the spectral magnitude
-mask, the most such a gain can be told to reach. Source: Y. Wang, A. Narayanan, D. Wang, "On training targets for
+A network of this study multiplies magnitudes by at most 1 and leaves the noisy phase. The spectral magnitude mask comes
+as near to the clean magnitudes as such a gain can. Source: Y. Wang, A. Narayanan, D. Wang, "On training targets for
 supervised speech separation", 2014, doi:10.1109/TASLP.2014.2352935, there FFT-MASK; here without gains above 1.
 """
 
