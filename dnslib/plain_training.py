@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 import torch
 from pydantic import TypeAdapter
-from scipy import stats
 from torch import nn
 from torch.nn import functional
 
@@ -191,6 +190,8 @@ def _confidence(values: pd.Series) -> tuple[float, float]:
     """95 % interval of the mean; the mean itself where nothing varies."""
     if values.std() == 0:
         return values.mean(), values.mean()
+    from scipy import stats  # two seconds, of which the process of a loop needs none
+
     return stats.t.interval(0.95, len(values) - 1, loc=values.mean(), scale=stats.sem(values))
 
 

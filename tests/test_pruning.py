@@ -334,6 +334,22 @@ def test_one_threshold_serves_all_gru_weights_together():
     assert sparsity(sparsify(sparse, 0.75)) == 0.75  # exact also among equal weights
 
 
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
+def test_among_equal_weights_the_first_go_as_a_stable_sort_has_them(fraction):
+    model = network()
+    with torch.no_grad():
+        for weight in gru_weights(model):
+            weight.copy_((20 * weight).round())  # a few different values
+    magnitudes = np.concatenate([weight.detach().abs().flatten().numpy() for weight in gru_weights(model)])
+    first = np.argsort(magnitudes, kind="stable")[: round(fraction * magnitudes.size)]
+    after = np.concatenate(
+        [weight.detach().abs().flatten().numpy() for weight in gru_weights(sparsify(model, fraction))]
+    )
+    expected = magnitudes.copy()
+    expected[first] = 0
+    np.testing.assert_array_equal(after, expected)
+
+
 @pytest.mark.parametrize("fraction", [-0.1, 1.0, math.nan])
 def test_a_sparsity_out_of_range_is_refused(fraction):
     with pytest.raises(MisuseError, match="sparsity"):

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import signal
 
 from dnslib.sampling import SAMPLE_RATE
 
@@ -57,6 +56,8 @@ def coloured(draw: Draw, samples: int) -> np.ndarray:
     """Stationary: fans, air, hiss; sometimes cut to a band."""
     noise = coloured_noise(draw.rng, samples, draw.between(-0.8, 2.4))
     if draw.rng.random() < 0.5:
+        from scipy import signal  # two seconds, which whoever only opens prepared data is spared
+
         low = draw.log_between(80, 1500)
         noise = signal.sosfilt(
             signal.butter(2, [low, min(low * draw.log_between(2, 20), 7500)], "bandpass", fs=SAMPLE_RATE, output="sos"),

@@ -80,6 +80,7 @@ def execute(
                 kernel_manager_class=own_kernel_manager(),
                 extra_arguments=["--log-level=CRITICAL"],
                 raise_on_iopub_timeout=False,
+                shutdown_kernel="immediate",  # all is written: PyTorch alone takes two seconds to leave
             )
     except PapermillExecutionError:
         pass  # the error is among the outputs, judged below
