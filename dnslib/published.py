@@ -23,8 +23,7 @@ def pretrained(name: str = "P.500") -> Cruse:
 
     Raises MisuseError for a name that is unknown or comes without weights.
     """
-    path, look_ahead = _file(name), int(about(name).get("look_ahead", 0))
-    return load_weights(Cruse(CONFIGURATIONS[configuration(name)], look_ahead=look_ahead), path)
+    return load_weights(Cruse(CONFIGURATIONS[configuration(name)], look_ahead=look_ahead(name)), _file(name))
 
 
 def about(name: str) -> dict[str, str]:
@@ -34,6 +33,11 @@ def about(name: str) -> dict[str, str]:
     """
     with safe_open(_file(name), framework="numpy") as file:
         return file.metadata() or {}
+
+
+def look_ahead(name: str) -> int:
+    """Frames that the network hears before it decides. Raises MisuseError as `pretrained` does."""
+    return int(about(name).get("look_ahead", 0))
 
 
 def digest(name: str) -> str:

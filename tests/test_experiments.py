@@ -19,7 +19,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 
-from dnslib import data, experiments, export, paper, profiling, quality, training
+from dnslib import data, experiments, export, paper, profiling, published, quality, training
 from dnslib.errors import MisuseError
 from dnslib.experiments import CYCLE_SEEDS, Laboratory, Run, configuration_name, describe, run_of, train_all
 from dnslib.experiments.runs import LOSSES
@@ -156,7 +156,7 @@ def same_parameters(a: Cruse, b: Cruse) -> bool:
 ANOTHER = {
     "widths": (4, 4, 8, 12), "steps": 11, "learning_rate": 2e-3, "weight_decay": 0.2, "batch_size": 3,
     "crop_seconds": 1.5, "seed": 1, "data": "other", "sparsity": 0.25, "start": Run((4, 4, 8, 8)), "groups": 2,
-    "speed_change": 0.1, "loss": LossWeights(pauses=0.1), "look_ahead": 1,
+    "speed_change": 0.1, "loss": LossWeights(pauses=0.1), "look_ahead": 1, "shipped": "another",
 }  # fmt: skip
 
 
@@ -183,6 +183,7 @@ DECIDE_NO_WEIGHTS = {
     *("experiments/files", "experiments/runs"),
     "digests",  # which networks are found again
     "paper",  # names of the widths that a run holds
+    *("published", "settings"),  # weights that come along, whose digest a run holds
     *("data/__init__", "data/blind"),  # what is judged, not trained on
     *("data/preparation", "data/caches", "data/store", "data/workers"),  # whose content has a digest: what is prepared,
     *("data/embedded", "data/added", "data/noise", "data/speech", "data/sentences"),  # synthesised
@@ -410,6 +411,52 @@ def test_a_sparse_run_keeps_its_zeros(trained, fine_tuned):
     assert trained.summary(run)["sparsity"] == 0.75
     assert torch.equal(model.gru.weight_hh == 0, start.gru.weight_hh == 0)
     assert same_parameters(model, start) != fine_tuned
+
+
+@pytest.fixture
+def coming_along(tmp_path, monkeypatch) -> dict[str, Cruse]:
+    """Tiny weights in place of those that the project brings along, by name."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    monkeypatch.setattr(published, "WEIGHTS", folder)
+    monkeypatch.setattr(published, "CONFIGURATIONS", TINY)
+    torch.manual_seed(3)
+    models = {name: Cruse(TINY[name], look_ahead=1) for name in ("CRUSE32", "P.500")}
+    for name, model in models.items():
+        save_weights(model.state_dict(), folder / f"{name}.safetensors", {"look_ahead": 1})
+    return models
+
+
+def test_weights_that_come_along_take_the_place_of_training(coming_along, tmp_path):
+    lab = Laboratory(settings(tmp_path, pretrained=True, look_ahead=1))
+    for run, name in (
+        (lab.baseline(), "CRUSE32"),
+        (lab.baseline(seed=5), "CRUSE32"),
+        (lab.network("CRUSE32"), "CRUSE32"),
+        (lab.network("P.500"), "P.500"),
+    ):
+        assert same_parameters(lab.load(run), coming_along[name])
+        assert (lab.load(run).look_ahead, run.steps, run.total_steps) == (1, 0, 0)
+    assert steps_asked() == []
+    assert same_parameters(lab.load(lab.pruned("P.500")), prune(coming_along["CRUSE32"], TINY["P.500"]))
+    assert lab.history(lab.fine_tuned("P.500"), from_random=True)["step"].tolist() == list(range(TUNING_STEPS))
+    assert lab.baseline("CRUSE16").steps == STEPS  # none come along
+
+
+def test_other_weights_under_a_name_are_another_run(coming_along, tmp_path):
+    lab = Laboratory(settings(tmp_path, pretrained=True, look_ahead=1))
+    before = lab.baseline()
+    save_weights(coming_along["P.500"].state_dict(), published.WEIGHTS / "CRUSE32.safetensors", {"look_ahead": 1})
+    assert lab.baseline().key != before.key
+
+
+@pytest.mark.parametrize("look_ahead", [0, 2])
+def test_weights_with_another_look_ahead_are_not_taken(coming_along, tmp_path, look_ahead):
+    lab = Laboratory(settings(tmp_path, pretrained=True, look_ahead=look_ahead))
+    with pytest.raises(
+        MisuseError, match=rf"that look {look_ahead} frames ahead; there are CRUSE32 \(1\), P.500 \(1\)"
+    ):
+        lab.baseline()
 
 
 def test_random_weights_need_no_data(lab, monkeypatch):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dnslib import data, export, paper, quality
+from dnslib import data, export, paper, published, quality
 from dnslib.errors import MisuseError
 from dnslib.experiments.files import (
     read_csv,
@@ -53,13 +53,32 @@ class Laboratory:
         """A configuration trained from scratch, in the settings' cycles; ``steps`` are those of the last one.
 
         Every cycle begins with the weights of the one before, a fresh schedule and batches of its own, so a finished
-        training is made longer by asking for one cycle more (warm restarts, arXiv 1608.03983).
+        training is made longer by asking for one cycle more (warm restarts, arXiv 1608.03983). With the setting
+        ``pretrained`` CRUSE32 is the one that comes along, for every seed.
         """
         s, run = self.settings, None
+        if s.pretrained and name == "CRUSE32":
+            return self.shipped(name)
         first = s.seed if seed is None else seed
         for cycle in range(s.baseline_cycles):
             run = self._trained(widths_of(name), first + cycle * CYCLE_SEEDS, s.baseline_steps, run)
         return replace(run, steps=steps or s.baseline_steps)
+
+    def shipped(self, name: str) -> Run:
+        """The weights of a configuration that come along (`dnslib.published`), with the settings' look-ahead.
+
+        Raises MisuseError where there are none.
+        """
+        ahead = self.settings.look_ahead
+        found = published.published_name(name, ahead)
+        if found not in (available := published.available()) or published.look_ahead(found) != ahead:
+            there = ", ".join(f"{one} ({published.look_ahead(one)})" for one in available) or "none"
+            raise MisuseError(
+                f"No weights of {name} come along that look {ahead} frames ahead; there are {there}. "
+                "Change look_ahead, or leave pretrained out."
+            )
+        digest = published.digest(found)
+        return Run(widths_of(name), seed=self.settings.seed, data=self.corpora.digest, look_ahead=ahead, shipped=digest)
 
     def direct(self, name: str, seed: int | None = None) -> Run:
         """Trained from scratch for as many steps as the baseline and the fine-tuning together (Table 3)."""
@@ -80,7 +99,13 @@ class Laboratory:
         return self._trained(start.widths, seed, steps, start, sparsity=fraction)
 
     def network(self, name: str, seed: int | None = None) -> Run:
-        """What Figure 1 shows under a name: the baselines from scratch, the others pruned and fine-tuned."""
+        """What Figure 1 shows under a name: the baselines from scratch, the others pruned and fine-tuned.
+
+        With the setting ``pretrained``, the weights that come along, of the names that have some.
+        """
+        s = self.settings
+        if s.pretrained and published.published_name(name, s.look_ahead) in published.available():
+            return self.shipped(name)
         return self.fine_tuned(name, seed) if name in paper.PRUNED else self.baseline(name, seed)
 
     def slimmed(self, widths: tuple[int, ...], groups: int, steps: int, seed: int | None = None) -> Run:

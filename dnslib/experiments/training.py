@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from dnslib import data
+from dnslib import data, published
 from dnslib.experiments.files import write_csv, write_json
-from dnslib.experiments.runs import Run, code_digest, describe
+from dnslib.experiments.runs import Run, code_digest, configuration_name, describe
 from dnslib.model import Cruse, parameter_count, save_weights
 from dnslib.paths import remove
 from dnslib.pruning import sparsify, sparsity
@@ -41,6 +41,8 @@ def train_network(run: Run, folder: Path, load: Callable[[Run], Cruse], corpora:
 
 def first_network(run: Run, load: Callable[[Run], Cruse]) -> Cruse:
     """The network before its first step."""
+    if run.shipped:
+        return published.pretrained(published.published_name(configuration_name(run.widths), run.look_ahead))
     if run.start is None:
         torch.manual_seed(run.seed)
         model = Cruse(run.widths, run.groups, run.look_ahead)

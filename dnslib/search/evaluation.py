@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from dnslib import data, export, profiling, regrouping
+from dnslib import data, export, paper, profiling, regrouping
 from dnslib.experiments import PLAIN, Laboratory, Run, source_digest
-from dnslib.loss import compressed_spectral_loss
+from dnslib.loss import PAPER, LossWeights, compressed_spectral_loss
 from dnslib.model import Cruse, apply_gain
 from dnslib.search.designs import REFERENCE, Design, Outcome
 from dnslib.training import Batches
@@ -46,7 +46,7 @@ class Evaluator:
 
     def __call__(self, design: Design) -> Outcome:
         run, p = self.run(design), self.protocol
-        losses = crop_losses(self.laboratory.load(run), self.batches, p.crops)
+        losses = crop_losses(self.laboratory.load(run), self.batches, p.crops, run.loss)
         runs = {REFERENCE: self.laboratory.baseline(REFERENCE), "design": run}
         files = {name: self.laboratory.streaming_file(one, p.form) for name, one in runs.items()}
         table = profiling.measure_latency(files, p.rounds, p.frames_per_round, self_check=False).set_index("model")
@@ -55,8 +55,8 @@ class Evaluator:
     @property
     def folder(self) -> Path:
         """Below ``outputs/search``, named by all that decides an outcome: another machine has another search."""
-        about = asdict(self.protocol) | {"start": self.laboratory.baseline(REFERENCE).key}
-        about |= {"crop_seconds": self.laboratory.settings.crop_seconds, "cpu": profiling.machine()["cpu"]}
+        reference = self.run(Design(paper.CONFIGURATIONS[REFERENCE]))  # whose key holds how all are trained
+        about = asdict(self.protocol) | {"reference": reference.key, "cpu": profiling.machine()["cpu"]}
         about |= {
             "code": [source_digest(module) for module in (profiling.latency, export, regrouping)],
             "seed": VALIDATION_SEED,
@@ -71,14 +71,13 @@ def latency_shares(row: pd.Series) -> tuple[float, float, float]:
 
 
 @torch.inference_mode()
-def crop_losses(model: Cruse, batches: Batches, crops: int) -> list[float]:
+def crop_losses(model: Cruse, batches: Batches, crops: int, weights: LossWeights = PAPER) -> list[float]:
     """The training loss of each of the first ``crops`` held-out crops."""
     losses: list[float] = []
     for step in count():
         noisy, target = batches.batch(step)
         estimate = apply_gain(model, noisy)
-        losses += [
-            float(compressed_spectral_loss(*pair)) for pair in zip(estimate.split(1), target.split(1), strict=True)
-        ]
+        pairs = zip(estimate.split(1), target.split(1), strict=True)
+        losses += [float(compressed_spectral_loss(*pair, weights)) for pair in pairs]
         if len(losses) >= crops:
             return losses[:crops]
