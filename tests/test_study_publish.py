@@ -3,6 +3,7 @@
 import json
 import re
 from functools import partial
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -165,6 +166,13 @@ def test_weights_are_those_of_the_run_in_half_precision(tmp_path, monkeypatch):
         assert file.metadata()["steps"] == "0"
         for name, value in model.state_dict().items():
             assert torch.equal(file.get_tensor(name), value.half())
+
+
+def test_weights_that_came_along_are_not_published_again(tmp_path):
+    laboratory = Laboratory(Settings(outputs=str(tmp_path / "outputs"), pretrained=True, look_ahead=1))
+    laboratory.corpora = SimpleNamespace(digest="")
+    with pytest.raises(MisuseError, match=r"P\.875 of .* came along"):
+        publish_weights(laboratory, ["P.875"], tmp_path / "weights")
 
 
 def test_the_command_publishes_everything_or_nothing(outputs, tmp_path, monkeypatch, capsys):

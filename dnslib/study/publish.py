@@ -63,12 +63,15 @@ def publish(outputs: Path, target: Path = TARGET) -> list[Path]:
 
 
 def publish_weights(laboratory: Laboratory, names: Iterable[str] = NAMES, folder: Path = WEIGHTS) -> list[Path]:
-    """Write the trained networks of some configurations as float16 safetensors; raises MisuseError for untrained ones.
+    """Write the trained networks of some configurations as float16 safetensors.
 
-    Each file's metadata name the run, its steps, the digest of its data and the frames that it looks ahead.
+    Each file's metadata name the run, its steps, the digest of its data and the frames that it looks ahead. Raises
+    MisuseError for untrained ones and for those that came along with the project.
     """
     runs, written = {name: laboratory.network(name) for name in names}, []
     for name, run in runs.items():
+        if run.shipped:
+            raise MisuseError(f"{name} of {laboratory.outputs} came along with the project: it is published already.")
         if not (laboratory.folder(run) / "DONE").is_file():
             raise MisuseError(f"{name} is not trained in {laboratory.outputs}: run the study first.")
     for name, run in runs.items():
