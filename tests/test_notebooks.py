@@ -31,7 +31,7 @@ SMALL = {
     "batch_size": 2,
     "crop_seconds": 1.0,
     "test_clips": 2,
-    "latency_rounds": 3,
+    "latency_rounds": 2,
     "frames_per_round": 5,
 }
 OWN: dict[str, dict] = {

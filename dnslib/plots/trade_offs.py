@@ -95,12 +95,16 @@ def speed_axis(axes: Axes, speedups: pd.Series, scale: str) -> None:
     axes.set_xlabel("speedup over CRUSE32  (ONNX Runtime, one CPU thread)")
 
 
-def name_columns(axes: Axes, positions: pd.Series, names: pd.Series) -> None:
-    """Write the names above the panel, moved apart where they would touch, with a line to their guides."""
+def name_columns(axes: Axes, positions: pd.Series, names: pd.Series, looks: Sequence[str] | None = None) -> None:
+    """Write the names above the panel, moved apart where they would touch, with a line to their guides.
+
+    ``looks`` are their colours, by default those of `colour`.
+    """
+    looks = [colour(name) for name in names] if looks is None else looks
     to_pixels, bounds = axes.transData.transform, axes.get_xlim()
     left, right = (to_pixels((bound, 0))[0] for bound in bounds)
     wanted = np.array([(to_pixels((x, 0))[0] - left) / (right - left) for x in positions])
-    for name, x, at in zip(names, wanted, spread(wanted, gap=0.042), strict=True):
+    for name, look, x, at in zip(names, looks, wanted, spread(wanted, gap=0.042), strict=True):
         axes.annotate(
             name,
             xy=(x, 1.0),
@@ -111,7 +115,7 @@ def name_columns(axes: Axes, positions: pd.Series, names: pd.Series) -> None:
             va="bottom",
             rotation_mode="anchor",
             fontsize=9,
-            color=colour(name),
+            color=look,
             fontweight="bold",
             arrowprops={"arrowstyle": "-", "color": FAINT, "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0)},
         )
@@ -139,11 +143,12 @@ def pareto_front(table: pd.DataFrame, x: str = "latency_ratio", y: str = "delta_
     """Two things to keep small against each other, one point a design, with 95 % intervals and a staircase: the front.
 
     Columns: configuration, ``x``, ``y``, on_front, is_paper_configuration, and intervals where there are any. The
-    paper's configurations are diamonds with their names and colours, other designs on the front are named too; filled
-    points lie on the front.
+    paper's configurations are diamonds in their colours; they and the other designs on the front are named above.
+    Filled points lie on the front.
     """
     needed(table, ["configuration", x, y, "on_front", "is_paper_configuration"])
-    figure, axes = plt.subplots(figsize=(9, 5.6))
+    figure, axes = plt.subplots(figsize=(9, 6))
+    names_above: list[tuple[float, str, str]] = []  # place, name, colour
     bars = {"xerr": error_bars(table, x), "yerr": error_bars(table, y)}
     for place, row in enumerate(table.to_dict("records")):
         named = row["is_paper_configuration"] or row["on_front"]
@@ -162,8 +167,8 @@ def pareto_front(table: pd.DataFrame, x: str = "latency_ratio", y: str = "delta_
         )
         point.set_label(row["configuration"])
         if named:
-            axes.annotate(row["configuration"], (row[x], row[y]), xytext=(7, 5), textcoords="offset points",
-                          fontsize=8.5, color=look)  # fmt: skip
+            axes.axvline(row[x], color=FAINT, linewidth=0.8, zorder=0)
+            names_above.append((row[x], row["configuration"], look))
     front = table[table["on_front"]].sort_values(x)
     axes.step(front[x], front[y], where="post", color=FAINT, linewidth=2, zorder=1, label="front")
     axes.set_xscale("log")
@@ -173,4 +178,7 @@ def pareto_front(table: pd.DataFrame, x: str = "latency_ratio", y: str = "delta_
     axes.margins(x=0.1, y=0.12)
     axes.set_xlabel("latency, share of that of CRUSE32  (faster is left)")
     axes.set_ylabel("validation loss minus that of CRUSE32  (better is down)" if y == "delta_loss" else y)
+    axes.grid(axis="x", visible=False)
+    if names_above:
+        name_columns(axes, *zip(*names_above, strict=True))
     return figure
