@@ -23,7 +23,8 @@ def pretrained(name: str = "P.500") -> Cruse:
 
     Raises MisuseError for a name that is unknown or comes without weights.
     """
-    return load_weights(Cruse(CONFIGURATIONS[configuration(name)], look_ahead=look_ahead(name)), _file(name))
+    path = _file(name)
+    return load_weights(Cruse(CONFIGURATIONS[configuration(name)], look_ahead=look_ahead(name)), path)
 
 
 def about(name: str) -> dict[str, str]:
