@@ -8,7 +8,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,11 +21,16 @@ REFRESH_SECONDS = {"terminal": 0.2, "notebook": 1.0, "log": 30.0}
 _active: list["Progress"] = []  # nested loops, outermost first
 
 
-def track(iterable: Iterable[Item], total: int | None = None, description: str = "") -> Iterator[Item]:
-    """Iterate over ``iterable`` and show how far it is; ``total`` is taken from its length when it has one."""
+def track(
+    iterable: Iterable[Item], total: int | None = None, description: str = "", note: Callable[[], str] | None = None
+) -> Iterator[Item]:
+    """Iterate over ``iterable`` and show how far it is; ``total`` is taken from its length when it has one.
+
+    ``note`` gives what else there is to say. While an item is long in coming, who makes it calls `look`.
+    """
     if total is None:
         total = len(iterable) if hasattr(iterable, "__len__") else None
-    progress = Progress(total, description)
+    progress = Progress(total, description, note=note)
     _active.append(progress)
     try:
         for item in iterable:
@@ -34,6 +39,12 @@ def track(iterable: Iterable[Item], total: int | None = None, description: str =
         progress.finish()
     finally:
         _active.remove(progress)
+
+
+def look() -> None:
+    """Show the innermost loop anew, if it is time to: its note may have changed."""
+    if _active:
+        _active[-1].look()
 
 
 def duration(seconds: float) -> str:
@@ -49,8 +60,10 @@ def duration(seconds: float) -> str:
 class Progress:
     """One loop: counts steps and shows itself now and then. Times are seconds of ``clock``."""
 
-    def __init__(self, total: int | None, description: str, clock=time.monotonic):
-        self.total, self.description, self.clock = total, description, clock
+    def __init__(
+        self, total: int | None, description: str, clock=time.monotonic, note: Callable[[], str] | None = None
+    ):
+        self.total, self.description, self.clock, self.note = total, description, clock, note
         self.done, self.start = 0, clock()
         self.last_shown, self.last_told = self.start + SILENT_SECONDS, self.start
         self.place = where()
@@ -58,6 +71,10 @@ class Progress:
 
     def step(self) -> None:
         self.done += 1
+        self.look()
+
+    def look(self) -> None:
+        """Show and tell how far the loop is, unless that was done just now."""
         now = self.clock()
         if now - self.last_told >= REFRESH_SECONDS["notebook"]:
             self.last_told = now
@@ -74,13 +91,12 @@ class Progress:
             self.show(f"{label}{self.done} done in {duration(seconds)}", end="\n")
 
     def __str__(self) -> str:
-        label = f"{self.description}: " if self.description else ""
-        if self.total is None:
-            return f"{label}{self.done} done"
-        text = f"{label}{self.done} of {self.total}"
-        if 0 < self.done < self.total:
+        text = f"{self.description}: " if self.description else ""
+        text += f"{self.done} done" if self.total is None else f"{self.done} of {self.total}"
+        if self.total is not None and 0 < self.done < self.total:
             text += f", {duration(self.remaining())} left"
-        return text
+        note = self.note() if self.note else ""
+        return f"{text} · {note}" if note else text
 
     def remaining(self) -> float:
         """Seconds left if the rest goes as fast as what is done."""

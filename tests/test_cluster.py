@@ -24,7 +24,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from dnslib import cluster, experiments, export, quality, training
+from dnslib import cluster, experiments, export, progress, quality, training
 from dnslib.cluster import ClusterError, Job, addresses, batch_script, check, opened, opening
 from dnslib.errors import MisuseError
 from dnslib.experiments import Laboratory, do_job, job_record, run_of, score_all, train_all
@@ -103,6 +103,12 @@ def die(arguments):
 
 def fail(arguments):
     raise ValueError(arguments["words"])
+
+def count(arguments):
+    """Five steps of half a second, with progress."""
+    from dnslib.progress import track
+    for _ in track(range(5), description=arguments["words"]):
+        time.sleep(0.5)
 '''  # a module of its own, so that workers start without torch
 
 
@@ -316,6 +322,21 @@ def test_a_job_that_fails_raises_here_and_what_is_finished_is_kept(tmp_path):
         with pytest.raises(ValueError, match="too loud"):
             list(workers.finished("light_jobs:fail", jobs[1:2]))
         assert list(workers.finished("light_jobs:write", jobs[2:])) == ["c"]  # what it waits for is not among these
+
+
+@pytest.mark.slow
+def test_the_progress_of_running_jobs_is_shown_here(tmp_path, monkeypatch):
+    """By two workers at once, while no job is finished; nothing of it is left."""
+    told = []
+    monkeypatch.setattr(progress, "tell_runner", told.append)
+    jobs = [Job("a", {"words": "sorting"}), Job("b", {"words": "counting"})]
+    with opened("local:2", tmp_path / "workers") as workers:
+        finished = workers.finished("light_jobs:count", jobs)
+        assert sorted(progress.track(finished, 2, "jobs", workers.status)) == ["a", "b"]
+    shown = [line for line in told if "sorting: " in line and "counting: " in line]
+    assert shown
+    assert all(re.match(r"jobs: 0 of 2 · \w+: [1-5] of 5", line) for line in shown)
+    assert not list(tmp_path.rglob("*.status"))
 
 
 @pytest.mark.slow

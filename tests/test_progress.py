@@ -79,6 +79,28 @@ def test_the_runner_is_told_and_nested_loops_are_both_named(tmp_path, monkeypatc
     assert status.read_text() == "networks: 0 of 2 · steps: 1 of 4, 15 s left"
 
 
+def test_while_an_item_is_long_in_coming_the_note_is_shown_anew(capsys):
+    """Looked at every second for two minutes: a line every half minute, each with what the note says then."""
+    clock, notes = Clock(), iter(range(1000))
+    loop = Progress(2, "jobs", clock, note=lambda: f"note {next(notes)}")
+    for _ in range(120):
+        clock.now += 1
+        loop.look()
+    lines = capsys.readouterr().out.splitlines()
+    assert 3 <= len(lines) <= 5
+    assert all(line.startswith("jobs: 0 of 2 · note ") for line in lines)
+    assert len(set(lines)) == len(lines)
+
+
+def test_no_loop_is_looked_at():
+    assert progress._active == []
+    progress.look()
+
+
+def test_an_empty_note_leaves_no_mark():
+    assert str(Progress(2, "jobs", Clock(), note=lambda: "")) == "jobs: 0 of 2"
+
+
 def test_a_loop_left_early_is_forgotten():
     loop = track(range(10))
     next(loop)

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from dnslib.cluster.addresses import POLL_SECONDS
 from dnslib.errors import MisuseError
-from dnslib.progress import STATUS_FILE
+from dnslib.progress import STATUS_FILE, look
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 PATIENCE_SECONDS = 60.0  # without any worker, until that is said
+MOST_SHOWN = 3  # running jobs of which the progress is shown
 _turn = threading.Lock()
 
 
@@ -38,13 +39,14 @@ class Job:
 
 @dataclass
 class Cluster:
-    """A connection to workers. ``wanted`` is how many of them there is work for."""
+    """A connection to workers. ``wanted`` is how many of them there is work for; ``logs`` is a folder that they see."""
 
     name: str
     client: "Client"
     logs: Path
     wanted: int = 0
     problems: list[Exception] = field(default_factory=list)  # of a batch system
+    running: dict["Future", Job] = field(default_factory=dict)
 
     def finished(self, function: str, jobs: Sequence[Job]) -> Iterator[str]:
         """Do ``function`` ("module:name") for the arguments of every job; gives the names as they are finished.
@@ -52,8 +54,10 @@ class Cluster:
         Raises what a job raised, and ClusterError where the scheduler is gone or worker after worker died.
         """
         names = {job.name for job in jobs}
-        waiting, running, done = list(jobs), {}, set()
+        waiting, done = list(jobs), set()
+        running = self.running = {}
         seen = time.monotonic()
+        self.logs.mkdir(parents=True, exist_ok=True)
         while waiting or running:
             ready = [job for job in waiting if done >= names & set(job.after)]
             self.wanted = len(ready) + len(running)
@@ -70,11 +74,25 @@ class Cluster:
                 yield job.name
             if not ended:
                 time.sleep(POLL_SECONDS)
+                look()
 
     def submit(self, function: str, job: Job):
         """One job to a free worker; only as many are sent as there are workers, so none waits behind a long one."""
         key = f"{job.name}-{secrets.token_hex(4)}"
-        return self.client.submit(perform, function, json.dumps(job.arguments), key=key, pure=False)
+        arguments = (function, json.dumps(job.arguments), str(self.status_file(job)))
+        return self.client.submit(perform, *arguments, key=key, pure=False)
+
+    def status_file(self, job: Job) -> Path:
+        """Where the worker that does a job says how far it is."""
+        return self.logs / f"{job.name}.status"
+
+    def status(self) -> str:
+        """How far the running jobs are, of the first few."""
+        said = []
+        for job in list(self.running.values())[:MOST_SHOWN]:
+            with contextlib.suppress(OSError):  # not begun, or the file system is slow
+                said.append(self.status_file(job).read_text(encoding="utf-8"))
+        return " · ".join(filter(None, said))
 
     def workers(self) -> int:
         """How many there are now. Raises where there is no scheduler any more or the batch system refused a job."""
@@ -105,6 +123,7 @@ class Cluster:
 
     def judge(self, future, job: Job) -> None:
         """Nothing for a job that is finished; raises otherwise."""
+        self.status_file(job).unlink(missing_ok=True)
         if future.status == "finished":
             return
         if future.status != "error":  # cancelled or lost
@@ -120,12 +139,12 @@ class Cluster:
         raise error
 
 
-def perform(function: str, arguments: str) -> Any:
-    """Call ``function`` ("module:name") with a mapping from JSON. One at a time, whatever threads the worker has:
-    torch's seed belongs to the process."""
-    os.environ.pop(STATUS_FILE, None)
+def perform(function: str, arguments: str, status_file: str) -> Any:
+    """Call ``function`` ("module:name") with a mapping from JSON; its progress goes to ``status_file``. One at a time,
+    whatever threads the worker has: torch's seed belongs to the process."""
     module, _, name = function.partition(":")
     with _turn, ending_with_worker():
+        os.environ[STATUS_FILE] = status_file
         return getattr(importlib.import_module(module), name)(json.loads(arguments))
 
 

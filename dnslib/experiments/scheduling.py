@@ -87,7 +87,7 @@ def do_elsewhere(laboratory: "Laboratory", jobs: dict[Path, cluster.Job]) -> Non
     where = scheduler if "://" in scheduler else Path(scheduler).name
     with cluster.opened(scheduler, laboratory.outputs / "workers") as workers:
         finished = workers.finished(JOB, list(jobs.values()))
-        for name in track(finished, len(jobs), f"trainings and scorings on {where}"):
+        for name in track(finished, len(jobs), f"trainings and scorings on {where}", workers.status):
             expect(files[name])
 
 
