@@ -116,13 +116,17 @@ def without_sound(text: str) -> str:
 
 def linked(text: str, folder: Path, beside: set[str]) -> str:
     """Links to files that are not published ``beside`` this one lead to where they are, or else to the source."""
-    places = (*(path for path in folder.glob("*") if path.is_dir()), folder.parent, folder.parent.parent)
+    places = (*_folders_in(folder), folder.parent, *_folders_in(folder.parent), folder.parent.parent)
 
     def link(match: re.Match) -> str:
         found = [] if match[1] in beside else [place for place in places if (place / match[1]).is_file()]
         return f"]({Path(os.path.relpath(found[0] / match[1], folder)).as_posix()})" if found else match[0]
 
     return LINK.sub(link, text)
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*") if path.is_dir())
 
 
 def _read(path: Path) -> str:
