@@ -65,7 +65,8 @@ class Settings(BaseModel):
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{name}</td><td>{html.escape(repr(getattr(self, name)))}</td>"
+            f"<tr><td style='text-align:left'>{name}</td>"
+            f"<td style='text-align:left'>{html.escape(repr(getattr(self, name)))}</td>"
             f"<td style='text-align:left'>{html.escape(field.description or '')}</td></tr>"
             for name, field in type(self).model_fields.items()
             if name in self.model_fields_set

@@ -4,10 +4,12 @@ import json
 import re
 
 import nbformat
+import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+import dnslib
 from dnslib.errors import MisuseError
 from dnslib.study import provenance, report
 from dnslib.study.notebooks import Notebook
@@ -18,6 +20,9 @@ HOSTILE = (
     "<link rel=stylesheet href='https://example.org/s.css'><iframe src='http://example.org'></iframe>"
     "<audio controls src='data:audio/flac;base64,AAAA'></audio><a href='https://example.org/paper'>paper</a>"
 )
+
+
+TABLE = pd.DataFrame({"name": ["P.500"], "parameters": [2356257]})
 
 
 def toy(name: str, path) -> Notebook:
@@ -35,7 +40,12 @@ def page(tmp_path_factory) -> BeautifulSoup:
     cells = [new_markdown_cell(text), new_code_cell("secret = 1", outputs=[picture, stream], execution_count=1)]
     nbformat.write(new_notebook(cells=cells), outputs / "03_method.ipynb")
     hostile = new_output("display_data", {"text/html": HOSTILE})
-    second = [new_markdown_cell("# Sparsity & speed\n\n## Results"), new_code_cell("x", outputs=[hostile])]
+    table = new_output("display_data", {"text/html": dnslib.display.table(TABLE, caption="one table, twice").to_html()})
+    second = [
+        new_markdown_cell("# Sparsity & speed\n\n## Results"),
+        new_code_cell("x", outputs=[hostile]),
+        *(new_code_cell("y", outputs=[table]) for _ in range(2)),
+    ]
     nbformat.write(new_notebook(cells=second), outputs / "05_3.ipynb")
     (outputs / "results").mkdir()
     (outputs / "results" / "claims.csv").write_text(
@@ -97,6 +107,20 @@ def test_links_inside_lead_somewhere_and_ids_are_unique(page):
     targets = [tag["href"][1:] for tag in page.find_all("a", href=re.compile("^#"))]
     assert len(targets) >= 5
     assert set(targets) <= set(ids)
+
+
+def test_a_styled_table_keeps_its_style_also_where_it_stands_twice(page):
+    """Text to the left, numbers to the right, as `dnslib.display.table` says: each rule names a cell that is there."""
+    tables = page.find("section", id="05_3").find_all("table")
+    assert len(tables) == 2
+    for table in tables:
+        style = table.find_previous("style").get_text()
+        sides = {}
+        for names, rule in re.findall(r"([^{}]+)\{([^{}]*)\}", style):
+            sides |= dict.fromkeys(re.findall(r"#([\w-]+)", names), re.findall(r"text-align: (\w+)", rule)[-1])
+        assert [sides[cell["id"]] for cell in table.find("tbody").find_all("td")] == ["left", "right"]
+        assert f"#{table['id']} caption" in style
+        assert not re.search(r"#\d[\w-]*[ ,{]", style)  # no name in a style begins with a digit
 
 
 def test_contents_name_every_executed_notebook_in_order(page):

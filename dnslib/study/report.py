@@ -125,8 +125,10 @@ def section(name: str, path: Path) -> Section | None:
             tag.replace_with(soup.new_string(f"[{tag.name} left out: it would be fetched from the network]"))
     for tag in soup.select("a.anchor-link"):
         tag.decompose()  # the contents lead there
+    styled = bind_styles(soup, name)
     taken = set()
-    for tag in soup.find_all(id=True):  # the same heading may stand in two notebooks, or twice in one
+    for tag in soup.find_all(id=lambda value: value and value not in styled):
+        # the same heading may stand in two notebooks, or twice in one
         again = f"-{len(taken)}" if tag["id"] in taken else ""
         taken.add(tag["id"])
         tag["id"] = f"{name}--{tag['id']}{again}"
@@ -137,6 +139,24 @@ def section(name: str, path: Path) -> Section | None:
     top = soup.find("h1")
     headings = tuple((tag["id"], tag.get_text()) for tag in soup.find_all("h2") if tag.get("id"))
     return Section(name, top.get_text() if top else name, headings, str(soup))
+
+
+def bind_styles(soup: BeautifulSoup, name: str) -> set[str]:
+    """Give every table that pandas styled a name of its own in the page, in its style as in its ids; returns those ids.
+
+    Equal tables have equal names, and a notebook's name begins with a digit, as no name in a style may.
+    """
+    ids = set()
+    for number, style in enumerate(soup.find_all("style")):
+        table = style.find_next_sibling("table", id=True)
+        if table is None or f"#{table['id']} " not in f"{style.string} ":
+            continue
+        old, new = table["id"], f"T_{name}_{number}"
+        style.string = style.string.replace(f"#{old}", f"#{new}")
+        for tag in (table, *table.find_all(id=True)):
+            tag["id"] = tag["id"].replace(old, new)
+            ids.add(tag["id"])
+    return ids
 
 
 def fetches(tag) -> bool:
