@@ -111,7 +111,7 @@ def table(
     """A table for reading, from a tidy one: `readable` cells, no index, the mark of a quick run in the caption."""
     marks = [mark for mark in (caption, "" if profile == "full" else f"{profile} run") if mark]
     text = readable(frame, digits)
-    numeric = [heading for name, heading in headings(frame).items() if pd.api.types.is_numeric_dtype(frame[name].dtype)]
+    numeric = [heading for name, heading in headings(frame).items() if frame[name].dtype.kind in "iuf"]
     look = [{"selector": "caption", "props": "caption-side: bottom; text-align: left; color: #6b7a88"}]
     look += [
         {"selector": f"th.col{place}", "props": "text-align: right"}

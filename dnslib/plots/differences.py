@@ -39,7 +39,8 @@ def intervals(
         )
         end = value + bars[1, row]
         note = (f"{value:+.2f}" if neutral == 0 else f"{value:.2f}").replace("-", "−")
-        axes.annotate(note, (end, row), xytext=(8, 0), textcoords="offset points", va="center", fontsize=9)
+        box = {"facecolor": axes.get_facecolor(), "edgecolor": "none", "pad": 1.5}  # it may stand on the line of zero
+        axes.annotate(note, (end, row), xytext=(8, 0), textcoords="offset points", va="center", fontsize=9, bbox=box)
     axes.set_yticks(range(len(table)), table["configuration"])
     axes.set_ylim(len(table) - 0.4, -0.6)
     axes.margins(x=0.12)

@@ -41,7 +41,8 @@ pre { background: var(--panel); padding: .7rem .9rem; border-radius: 6px; overfl
 .output_error pre { color: var(--bad); }
 img, svg { max-width: min(100%, 60rem); height: auto; } audio { width: 12rem; vertical-align: middle; }
 .output_html:has(audio) { overflow-x: auto; }
-math[display="block"] { margin: 1rem 0; font-size: 1.1em; overflow-x: auto; } math { font-size: 1.06em; }
+math[display="block"] { margin: 1rem 0; font-size: 1.1em; padding: .3rem 0; overflow: auto hidden; }
+math { font-size: 1.06em; }
 blockquote { margin: 1rem 0; padding: .1rem 1rem; border-left: 3px solid var(--line); color: var(--soft); }
 .highlight .k, .highlight .kn, .highlight .ow { color: var(--accent); } .highlight .c1 { color: var(--soft); }
 .highlight .s1, .highlight .s2, .highlight .sa { color: var(--good); } 
