@@ -26,7 +26,8 @@ def track(
 ) -> Iterator[Item]:
     """Iterate over ``iterable`` and show how far it is; ``total`` is taken from its length when it has one.
 
-    ``note`` gives what else there is to say. While an item is long in coming, who makes it calls `look`.
+    ``note`` gives what there is to say in place of the time that is left, where items are too different to tell. While
+    one is long in coming, who makes it calls `look`.
     """
     if total is None:
         total = len(iterable) if hasattr(iterable, "__len__") else None
@@ -93,10 +94,12 @@ class Progress:
     def __str__(self) -> str:
         text = f"{self.description}: " if self.description else ""
         text += f"{self.done} done" if self.total is None else f"{self.done} of {self.total}"
+        if self.note:
+            note = self.note()
+            return f"{text} · {note}" if note else text
         if self.total is not None and 0 < self.done < self.total:
             text += f", {duration(self.remaining())} left"
-        note = self.note() if self.note else ""
-        return f"{text} · {note}" if note else text
+        return text
 
     def remaining(self) -> float:
         """Seconds left if the rest goes as fast as what is done."""

@@ -97,8 +97,14 @@ def test_no_loop_is_looked_at():
     progress.look()
 
 
-def test_an_empty_note_leaves_no_mark():
-    assert str(Progress(2, "jobs", Clock(), note=lambda: "")) == "jobs: 0 of 2"
+def test_a_note_stands_in_place_of_the_time_that_is_left():
+    """An hour for the first of two jobs says nothing of the second."""
+    clock, notes = Clock(), iter(["", "training: 3 of 9, 2 s left"])
+    loop = Progress(2, "jobs", clock, note=lambda: next(notes))
+    clock.now += 3600
+    loop.done = 1
+    assert str(loop) == "jobs: 1 of 2"
+    assert str(loop) == "jobs: 1 of 2 · training: 3 of 9, 2 s left"
 
 
 def test_a_loop_left_early_is_forgotten():
