@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dnslib.errors import MisuseError
-from dnslib.study.readme import block, interval, markers, training, update
+from dnslib.study.readme import block, interval, markers, training, update, verdicts
 
 START, END = markers("results")
 TABLE_2 = """configuration,channels,parameters,compression_ratio,latency_ms,speedup,speedup_ci_low,speedup_ci_high,\
@@ -60,6 +60,24 @@ def test_the_block_says_what_the_files_say(outputs):
     assert lines[8].startswith(f"A quick run, {trained}; 24 test clips, one seed; A Processor")
     assert lines[8].endswith("CRUSE32 against itself: 0.99x [0.90, 1.10], cold 1.00x [0.90, 1.10].")
     assert lines[9] == "Of the paper's 13 claims: 2 reproduced, 1 not reproduced."
+
+
+def test_verdicts_of_several_runs_stand_side_by_side(tmp_path):
+    told = {
+        "first": "C1,it is fast,reproduced,2x\nC2,it is good,not reproduced,-1",
+        "again": "C1,it is fast,reproduced,3x",
+    }
+    for name, text in told.items():
+        (tmp_path / name / "results").mkdir(parents=True)
+        (tmp_path / name / "results" / "claims.csv").write_text(f"id,statement,verdict,measured\n{text}\n")
+    runs = {name: tmp_path / name for name in told}
+    with pytest.raises(ValueError, match="shorter"):
+        verdicts(runs)  # not the same claims
+    assert verdicts({"a": runs["again"], "b": runs["again"]}).splitlines() == [
+        "|  | claim | a | b |",
+        "| --- | --- | --- | --- |",
+        "| C1 | it is fast | **reproduced**: 3x | **reproduced**: 3x |",
+    ]
 
 
 def test_recordings_are_called_so():

@@ -5,7 +5,7 @@ Nothing between the two markers is typed by hand, so the first screen never says
 
 import csv
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from dnslib.errors import MisuseError
@@ -38,7 +38,12 @@ def markers(name: str) -> tuple[str, str]:
 
 
 def block(outputs: Path) -> str:
-    """Figure 1 if it is there, the table of configurations, and where the numbers come from, as Markdown."""
+    """Figure 1 if it is there, and `numbers`, as Markdown."""
+    return "\n".join([*figure(outputs), numbers(outputs)])
+
+
+def numbers(outputs: Path) -> str:
+    """The table of configurations, and where its numbers come from."""
     results = outputs / "results"
     speed = {row["configuration"]: row for row in rows(results / "table_2.csv")}
     quality = {row["configuration"]: row for row in rows(results / "figure_1.csv")}
@@ -50,7 +55,6 @@ def block(outputs: Path) -> str:
     claims = f"Of the paper's 13 claims: {counts}."
     return "\n".join(
         [
-            *figure(outputs),
             configurations,
             "",
             against_noisy(results),
@@ -59,6 +63,15 @@ def block(outputs: Path) -> str:
             claims,
         ]
     )
+
+
+def verdicts(runs: Mapping[str, Path]) -> str:
+    """Every claim with its verdict and figure in each of several runs, which all judged the same claims."""
+    claims = {name: rows(outputs / "results" / "claims.csv") for name, outputs in runs.items()}
+    first = next(iter(claims.values()))
+    judged = [[f"**{claim['verdict']}**: {claim['measured']}" for claim in run] for run in claims.values()]
+    cells = [[claim["id"], claim["statement"], *found] for claim, *found in zip(first, *judged, strict=True)]
+    return table(["", "claim", *claims], cells, left=2 + len(claims))
 
 
 def figure(outputs: Path) -> list[str]:
@@ -124,7 +137,7 @@ def source(outputs: Path, quality: dict[str, dict[str, str]], clock: dict[str, s
         f"A {about['profile']} run, {training(about['settings'])}; {test}. Brackets are 95 % "
         "intervals, over rounds for speed, paired by clip for ΔOVRL (against CRUSE32). "
         "*Cold caches*: other data fill the caches before every frame, as other programs do between two frames; "
-        "without that, a pruned network stays in a last-level cache that CRUSE32 does not fit into. CRUSE32 against "
+        "without that, a pruned network can stay in a cache that CRUSE32 does not fit into. CRUSE32 against "
         f"itself: {interval(clock, 'speedup', 'x')}, cold {interval(clock, 'cold_speedup', 'x')}."
     )
 
