@@ -97,13 +97,13 @@ def test_links_lead_to_the_published_notebook_or_else_to_its_source(outputs, tmp
     expected += " [e](../../card.md)"
     assert nbformat.read(target / "00.ipynb", 4).cells[0].source == expected
     (outputs / "05_0.ipynb").unlink()
-    publish(outputs, target / "deployment")
-    expected = "[a](../05_0.ipynb) [b](07_1.ipynb) [c](../../07_2.ipynb) [d](http://x.org/05_0.ipynb)"
-    expected += " [e](../../../card.md)"
-    assert nbformat.read(target / "deployment" / "00.ipynb", 4).cells[0].source == expected
     publish(outputs, target / "held")
-    expected = expected.replace("(07_1.ipynb)", "(../deployment/07_1.ipynb)")
+    expected = "[a](../05_0.ipynb) [b](../deployment/07_1.ipynb) [c](../../07_2.ipynb) [d](http://x.org/05_0.ipynb)"
+    expected += " [e](../../../card.md)"
     assert nbformat.read(target / "held" / "00.ipynb", 4).cells[0].source == expected
+    publish(outputs, target / "deployment")
+    expected = expected.replace("(../deployment/07_1.ipynb)", "(07_1.ipynb)")
+    assert nbformat.read(target / "deployment" / "00.ipynb", 4).cells[0].source == expected
 
 
 def test_every_link_of_the_published_notebooks_leads_somewhere():
