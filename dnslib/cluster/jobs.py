@@ -91,7 +91,7 @@ class Cluster:
         said = []
         for job in list(self.running.values())[:MOST_SHOWN]:
             with contextlib.suppress(OSError):  # not begun, or the file system is slow
-                said.append(self.status_file(job).read_text(encoding="utf-8"))
+                said.append(self.status_file(job).read_text(encoding="utf-8", errors="replace"))  # half written, maybe
         return " · ".join(filter(None, said))
 
     def workers(self) -> int:

@@ -149,7 +149,7 @@ def bind_styles(soup: BeautifulSoup, name: str) -> set[str]:
     ids = set()
     for number, style in enumerate(soup.find_all("style")):
         table = style.find_next_sibling("table", id=True)
-        if table is None or f"#{table['id']} " not in f"{style.string} ":
+        if table is None or f"#{table['id']}" not in style.get_text():
             continue
         old, new = table["id"], f"T_{name}_{number}"
         style.string = style.string.replace(f"#{old}", f"#{new}")
