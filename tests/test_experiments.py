@@ -680,6 +680,20 @@ def test_the_table_of_quality(tmp_path, scored):
     ]  # a model against itself
 
 
+def test_each_seed_is_paired_with_the_reference_of_its_own(tmp_path, scored):
+    lab = Laboratory(settings(tmp_path, seed=3, seed_count=2))
+    make = {name: lambda seed, name=name: Run(TINY[name], seed=seed) for name in ("CRUSE32", "P.500")}
+    table = lab.quality_by_seed(make, reference="CRUSE32")
+    assert list(zip(table["model"], table["seed"], strict=True)) == [
+        ("CRUSE32", 3), ("P.500", 3), ("CRUSE32", 4), ("P.500", 4),
+    ]  # fmt: skip
+    for seed, own in table.groupby("seed"):
+        of, base = (lab.scores(make[name](seed))["dnsmos_ovrl"] for name in ("P.500", "CRUSE32"))
+        assert own["delta_ovrl"].tolist() == pytest.approx([0, np.mean(of - base)])
+    both = lab.quality_table(make, reference="CRUSE32").set_index("model")
+    assert table.groupby("model")["delta_ovrl"].mean()["P.500"] == pytest.approx(both.loc["P.500", "delta_ovrl"])
+
+
 def test_the_table_of_quality_against_the_noisy_clips_or_nothing(lab, scored):
     make = {"P.500": lambda seed: Run(TINY["P.500"], seed=seed)}
     against = lab.quality_table(make, against_noisy=True).iloc[0]

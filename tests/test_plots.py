@@ -166,6 +166,29 @@ def test_gains_stand_at_their_place_side_by_side_with_their_intervals():
     assert list(axes.get_xticks()) == [2.5, 7.5]
 
 
+def test_seeds_lie_in_lanes_of_their_own_around_their_mean():
+    table = pd.DataFrame(
+        {
+            "configuration": ["a", "b", "a", "b"],
+            "seed": [5, 5, 4, 4],
+            "delta_ovrl": [0.3, 0.0, 0.1, -0.1],
+            "delta_ovrl_ci_low": [0.2, -0.1, 0.0, -0.3],
+            "delta_ovrl_ci_high": [0.5, 0.1, 0.3, 0.1],
+        }
+    )
+    (axes,) = plots.by_seed(table).axes
+    first, second = axes.containers
+    assert list(first[0].get_xdata()) == [0.3, 0.1]
+    assert list(second[0].get_xdata()) == [0.0, -0.1]
+    np.testing.assert_allclose(first[0].get_ydata(orig=False), [0.125, -0.125])  # seed 4 above seed 5, around row 0
+    np.testing.assert_allclose(second[0].get_ydata(orig=False), [1.125, 0.875])
+    np.testing.assert_allclose(np.array(first[2][0].get_segments())[:, :, 0], [[0.2, 0.5], [0.0, 0.3]])
+    means = [collection for collection in axes.collections if collection not in (first[2][0], second[2][0])]
+    np.testing.assert_allclose([mean.get_segments()[0][0][0] for mean in means], [0.2, -0.05])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    assert "4, 5" in axes.get_xlabel()
+
+
 def test_an_interval_that_is_not_there_is_not_borrowed(table):
     bare = table.drop(columns=["speedup_ci_low", "delta_ovrl_ci_low"])  # ci_low and ci_high are those of latency_ms
     for metric in ("speedup", "delta_ovrl"):

@@ -6,7 +6,7 @@ import pytest
 from dnslib import MisuseError, published
 from dnslib.paths import PROJECT
 from dnslib.study import card, readme
-from dnslib.study.card import PUBLISHED, both, files, look_ahead, scores
+from dnslib.study.card import PUBLISHED, both, deployment, files, int8_quality, look_ahead, scores
 
 WEIGHTS = """configuration,parameters,delay_ms,steps,digest
 CRUSE32,8581153,30.0,15500,0a
@@ -89,9 +89,37 @@ def test_look_ahead_has_a_row_for_each_kind_of_clips(tmp_path):
     assert cells(table, "P.875")[1] == "here"
 
 
+def test_deployment_shows_the_chosen_forms_and_what_int8_changes(tmp_path):
+    speedups = ",".join(
+        f"{kind}speedup{end}" for kind in ("", "cold_", "paced_") for end in ("", "_ci_low", "_ci_high")
+    )
+    times = f"""configuration,form,chosen,latency_ms,{speedups}
+CRUSE32,plain,False,2.0,1,1,1,1,1,1,1,1,1
+CRUSE32,int8,True,0.5,4,3.5,4.5,2,1.75,2.25,1.5,1.25,1.75
+P.875,exact,True,0.125,16,15,17,8,7,9,4,3,5
+"""
+    parts = ",".join(f"delta_{part}{end}" for part in ("sig", "bak", "ovrl") for end in ("", "_ci_low", "_ci_high"))
+    quality = f"""configuration,form,clips,{parts}
+CRUSE32,int8,60,0.002,0.001,0.004,0,-0.001,0.001,0,0,0
+CRUSE32,exact,60,0.5,0.5,0.5,0,0,0,0,0,0
+P.875,int8,60,0,0,0,-0.003,-0.006,0.001,0,0,0
+"""
+    folder = write(tmp_path / "deployment", {"deployment": times, "deployment_quality": quality})
+    (folder / "results" / "provenance.json").write_text('{"cpu": "A Processor"}')
+    text = deployment([folder, folder])
+    faster = ["4.00x [3.50, 4.50]", "2.00x [1.75, 2.25]", "1.50x [1.25, 1.75]"]
+    assert cells(text, "CRUSE32 int8") == ["CRUSE32 int8", "A Processor", "0.50", *faster]
+    assert cells(text, "P.875 exact")[2] == "0.12"
+    assert "plain" not in text
+    assert text.count("P.875 exact") == 2  # once a run
+    assert "over 60 clips by 0.003 at most (95 % intervals within ±0.006)." in int8_quality(folder)
+
+
 def test_a_missing_result_gets_one_line(tmp_path):
     with pytest.raises(MisuseError, match=r"no pretrained_weights\.csv in held: publish a run of 07_5 under that name"):
         files(tmp_path / "held")
+    with pytest.raises(MisuseError, match=r"no deployment\.csv in deployment: publish a run of 07_1 under that name"):
+        deployment([tmp_path / "deployment"])
 
 
 def test_the_texts_show_what_is_published(tmp_path):

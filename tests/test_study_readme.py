@@ -62,6 +62,16 @@ def test_the_block_says_what_the_files_say(outputs):
     assert lines[9] == "Of the paper's 13 claims: 2 reproduced, 1 not reproduced."
 
 
+def test_seeds_are_told_apart(outputs):
+    (outputs / "results" / "figure_1.csv").write_text(FIGURE_1.replace(",24,1,", ",24,3,"))
+    by_seed = {"CRUSE32": (0, 0, 0), "P.500": (-0.01, 0.02, -0.02), "P.875": (-0.21, -0.12, -0.17)}
+    told = [f"{name},{seed},{delta}" for name, deltas in by_seed.items() for seed, delta in enumerate(deltas)]
+    (outputs / "results" / "figure_1_seeds.csv").write_text("\n".join(["configuration,seed,delta_ovrl", *told]))
+    lines = block(outputs).splitlines()
+    assert "24 test clips, 3 seeds; A Processor" in lines[8]
+    assert lines[9] == "ΔOVRL of two seeds lies 0.04 (P.500) to 0.09 (P.875) apart at most."
+
+
 def test_verdicts_of_several_runs_stand_side_by_side(tmp_path):
     told = {
         "first": "C1,it is fast,reproduced,2x\nC2,it is good,not reproduced,-1",

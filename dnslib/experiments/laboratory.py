@@ -1,7 +1,7 @@
 """A `Laboratory` says which runs a study has, trains each once, scores it once and measures it once."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -232,9 +232,11 @@ class Laboratory:
             write_csv(path, quality.score_clips(process(clips), clips, description=f"scoring {description}"))
         return read_scores(path, clips)
 
-    def over_seeds(self, make: Callable[[int], Run], recordings: bool = False) -> pd.DataFrame:
-        """Scores of ``make(seed)`` for every seed of the settings, stacked, with a ``seed`` column."""
-        seeds = self.settings.seeds
+    def over_seeds(
+        self, make: Callable[[int], Run], recordings: bool = False, seeds: Sequence[int] | None = None
+    ) -> pd.DataFrame:
+        """Scores of ``make(seed)`` for every seed (by default of the settings), stacked, with a ``seed`` column."""
+        seeds = self.settings.seeds if seeds is None else seeds
         return pd.concat([self.scores(make(seed), recordings).assign(seed=seed) for seed in seeds], ignore_index=True)
 
     def quality_table(
@@ -243,18 +245,32 @@ class Laboratory:
         reference: str | None = None,
         against_noisy: bool = False,
         recordings: bool = False,
+        seeds: Sequence[int] | None = None,
     ) -> pd.DataFrame:
-        """One row a name: clips, seeds, scores with 95 % intervals; deltas paired by clip against a row or noisy."""
+        """One row a name: clips, seeds, scores with 95 % intervals; deltas paired by clip against a row or noisy.
+
+        ``rows`` make each row's run from a seed. Scores are means over ``seeds``, by default all of the settings.
+        """
+        seeds = self.settings.seeds if seeds is None else seeds
         if self.settings.scheduler:  # what is not there yet is made there; without one it is made below
-            score_all(self, [make(seed) for make in rows.values() for seed in self.settings.seeds], recordings)
-        scores = {name: self.over_seeds(make, recordings) for name, make in rows.items()}
+            score_all(self, [make(seed) for make in rows.values() for seed in seeds], recordings)
+        scores = {name: self.over_seeds(make, recordings, seeds) for name, make in rows.items()}
         if reference is not None and reference not in scores:
             raise MisuseError(f"The reference {reference!r} is not among the rows {', '.join(map(str, scores))}.")
         base = self.noisy_scores(recordings) if against_noisy else scores.get(reference)
         table = pd.DataFrame([quality.summarise(score, base) for score in scores.values()]).astype({"clips": int})
         table.insert(0, "model", list(scores))
-        table.insert(2, "seeds", self.settings.seed_count)
+        table.insert(2, "seeds", len(seeds))
         return table
+
+    def quality_by_seed(self, rows: Mapping[str, Callable[[int], Run]], reference: str) -> pd.DataFrame:
+        """`quality_table` of each seed by itself, one below the other, with a ``seed`` column in place of ``seeds``.
+
+        A network is paired with the ``reference`` of its own seed. How far the seeds lie apart is the luck of training,
+        of which intervals over clips know nothing.
+        """
+        tables = [self.quality_table(rows, reference, seeds=[seed]).assign(seeds=seed) for seed in self.settings.seeds]
+        return pd.concat(tables, ignore_index=True).rename(columns={"seeds": "seed"})
 
     # --- speed ------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ not touch the reader's own matplotlib settings, and say "quick run" in a corner 
 forest plots, ``networks`` widths, importance and training curves, ``sound`` spectrograms.
 """
 
-from dnslib.plots.differences import equivalence, gains, intervals
+from dnslib.plots.differences import by_seed, equivalence, gains, intervals
 from dnslib.plots.look import METRICS, colour, colours, error_bars, figure_function, needed, style
 from dnslib.plots.networks import configurations, importance, training_curves
 from dnslib.plots.sound import spectrograms
@@ -16,7 +16,7 @@ from dnslib.plots.speed import ladder, latency_bars, layer_shares, sparse_speedu
 from dnslib.plots.trade_offs import pareto_front, quadratic_trend, speed_and_quality, spread
 
 __all__ = [
-    "METRICS", "colour", "colours", "configurations", "equivalence", "error_bars", "figure_function", "gains",
-    "importance", "intervals", "ladder", "latency_bars", "layer_shares", "needed", "pareto_front",
+    "METRICS", "by_seed", "colour", "colours", "configurations", "equivalence", "error_bars", "figure_function",
+    "gains", "importance", "intervals", "ladder", "latency_bars", "layer_shares", "needed", "pareto_front",
     "quadratic_trend", "sparse_speedups", "spectrograms", "speed_and_quality", "spread", "style", "training_curves",
 ]  # fmt: skip

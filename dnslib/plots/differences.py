@@ -50,6 +50,32 @@ def intervals(
 
 
 @figure_function
+def by_seed(table: pd.DataFrame, metric: str = "delta_ovrl", xlabel: str | None = None) -> Figure:
+    """A value by configuration, once for each ``seed``, from above to below: how much of it is luck of training.
+
+    Thin lines are 95 % intervals over clips, for comparison; the upright line is the mean over seeds.
+    """
+    needed(table, ["configuration", "seed", metric])
+    bars = error_bars(table, metric)
+    names = list(dict.fromkeys(table["configuration"]))
+    figure, axes = plt.subplots(figsize=(8, 0.5 * len(names) + 1.3))
+    axes.axvline(0, color=INK, linewidth=1.2, zorder=1)
+    shades, seeds = colours(names), sorted(table["seed"].unique())
+    lanes = {seed: 0.5 * (place + 0.5) / len(seeds) - 0.25 for place, seed in enumerate(seeds)}
+    for row, name in enumerate(names):
+        own = (table["configuration"] == name).to_numpy()
+        height = [row + lanes[seed] for seed in table.loc[own, "seed"]]
+        look = {"fmt": "o", "markersize": 6, "elinewidth": 1.2, "color": shades[name], "label": name}
+        axes.errorbar(table.loc[own, metric], height, xerr=None if bars is None else bars[:, own], **look)
+        axes.vlines(table.loc[own, metric].mean(), row - 0.32, row + 0.32, color=shades[name], linewidth=2)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlabel((xlabel or metric) + f"   (seeds {', '.join(map(str, seeds))}; upright: their mean)")
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+@figure_function
 def gains(
     table: pd.DataFrame, x: str, metric: str = "delta_ovrl", xlabel: str | None = None, ylabel: str | None = None
 ) -> Figure:

@@ -2,16 +2,18 @@
 
 Nothing in these tables is typed by hand. The scores of the published weights come from two runs of 07_5: ``held``, on
 the test split of the data that the weights were trained on, and ``elsewhere``, on recordings of which nothing was used
-to train. The whole study was run a ``second`` time.
+to train. ``deployment`` is a run of 07_1 with these weights, ``deployment_amd`` one with earlier weights on another
+processor. The whole study was run a ``second`` time.
 """
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from dnslib.errors import MisuseError
 from dnslib.paths import PROJECT
 from dnslib.published import WEIGHTS
-from dnslib.study import readme
+from dnslib.study import provenance, readme
 from dnslib.study.readme import interval, table, thousands
 
 PUBLISHED = PROJECT / "notebooks" / "published"
@@ -39,7 +41,9 @@ def update(
     again, claims = readme.numbers(second), readme.verdicts({"first run": published, "second run": second})
     for name, text in tables.items():
         readme.replace(card, text, name)
-    for name, text in {"weights": summary, "second": again, "claims": claims}.items():
+    forms = published / "deployment", published / "deployment_amd"
+    speed = f"{deployment(forms)}\n\n{int8_quality(forms[0])}"
+    for name, text in {"weights": summary, "deployment": speed, "second": again, "claims": claims}.items():
         readme.replace(overview, text, name)
 
 
@@ -97,6 +101,42 @@ def both(held: Path, elsewhere: Path) -> str:
     ]
     heads = [f"OVRL, {clips} (over noisy)" for clips in ("held-out clips", "clips from elsewhere")]
     return table(["", "parameters", "delay, ms", *heads], rows)
+
+
+def deployment(folders: Iterable[Path]) -> str:
+    """How much faster each network's chosen form is, on the processor of each run."""
+    head = ["", "processor", "ms a frame", "back to back", "cold caches", "one frame each 10 ms, as in a call"]
+    chosen = [
+        [
+            f"{row['configuration']} {row['form']}",
+            provenance.read(folder)["cpu"],
+            f"{float(row['latency_ms']):.2f}",
+            *(interval(row, f"{kind}speedup", "x") for kind in ("", "cold_", "paced_")),
+        ]
+        for folder in folders
+        for row in deployed(folder, "deployment")
+        if row["chosen"] == "True"
+    ]
+    return table(head, chosen, left=2)
+
+
+def int8_quality(folder: Path) -> str:
+    """By how much int8 changes the mean scores of DNSMOS at most, over all configurations."""
+    rows = [row for row in deployed(folder, "deployment_quality") if row["form"] == "int8"]
+    deltas = [f"delta_{part}" for part in ("sig", "bak", "ovrl")]
+    most, furthest = (
+        max(abs(float(row[delta + end])) for row in rows for delta in deltas for end in ends)
+        for ends in ([""], ["_ci_low", "_ci_high"])
+    )
+    clips = f"{rows[0]['clips']} clips"
+    bounds = f"by {most:.3f} at most (95 % intervals within ±{furthest:.3f})"
+    return f"int8 changes the mean of SIG, BAK and OVRL over {clips} {bounds}."
+
+
+def deployed(folder: Path, name: str) -> list[dict[str, str]]:
+    """The rows of a result of a published run of 07_1, one a network and form; MisuseError where it is missing."""
+    missing = f"in {folder.name}: publish a run of 07_1 under that name first"
+    return readme.rows(folder / "results" / f"{name}.csv", missing)
 
 
 def ovrl(name: str, row: dict[str, str]) -> str:

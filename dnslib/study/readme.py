@@ -60,6 +60,7 @@ def numbers(outputs: Path) -> str:
             against_noisy(results),
             parts(quality),
             source(outputs, quality, speed[SELF_CHECK]),
+            *luck(results, quality),
             claims,
         ]
     )
@@ -117,6 +118,19 @@ def parts(quality: dict[str, dict[str, str]]) -> str:
         deltas = [float(row[f"delta_{name}"]) for configuration, row in quality.items() if configuration in PRUNED]
         words.append(f"Δ{name.upper()} from {min(deltas):+.2f} to {max(deltas):+.2f}")
     return f"Pruned networks against CRUSE32 in the parts of DNSMOS: {', '.join(words)}.".replace("-", "−")
+
+
+def luck(results: Path, quality: dict[str, dict[str, str]]) -> list[str]:
+    """How far ΔOVRL lies apart between the seeds of a run that has several."""
+    if int(next(iter(quality.values()))["seeds"]) == 1:
+        return []
+    deltas = {}
+    for row in rows(results / "figure_1_seeds.csv"):
+        deltas.setdefault(row["configuration"], []).append(float(row["delta_ovrl"]))
+    apart = {name: max(found) - min(found) for name, found in deltas.items() if name in PRUNED}
+    nearest, furthest = (choose(apart, key=apart.get) for choose in (min, max))
+    ends = " to ".join(f"{apart[name]:.2f} ({name})" for name in (nearest, furthest))
+    return [f"ΔOVRL of two seeds lies {ends} apart at most."]
 
 
 def interval(row: dict[str, str], name: str, unit: str = "", sign: str = "") -> str:
