@@ -2,13 +2,15 @@
 
 Two things bound the latency of a frame from below: every weight has to reach the core once, from memory or from a
 cache, and every multiply-accumulate has to be computed. Bandwidth and peak are measured here, by programs that do
-nothing else: summing an array, and a dense product of square matrices (ONNX Runtime's own kernels, one thread). The
-bounds leave out states, activations and everything element-wise, so no network reaches them.
+nothing else: a matrix times a vector, which uses each number it reads once, as a network does (PyTorch's kernel), and
+a dense product of square matrices (ONNX Runtime's own), one thread. Which cache the weights come from is not looked up but
+measured, with matrices from a quarter of a megabyte on: a shared cache holds less than it is large. The bounds leave
+out states, activations and everything element-wise, so no network reaches them.
 """
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
@@ -24,9 +26,10 @@ from dnslib.profiling import macs_by_operator, weight_bytes
 from dnslib.progress import track
 
 REPEATS = 60
-SUMMED_BYTES = 64e6  # in one timing: part of a large array, the next time the following part; a small one several times
-MEMORY_CACHES, LEAST_MEMORY_MB = 8, 256  # the large array: so many last-level caches, and no less
-CACHE_SHARE = 0.25  # of the last-level cache that the small array takes: more than the caches below it hold
+READ_BYTES = 64e6  # in one timing: part of a large matrix, the next time the following part; a small one several times
+READ_MB = tuple(0.25 * 2.0**power for power in range(9))  # 0.25 to 64: networks, from the smallest int8 to CRUSE32
+ROW = 1024  # numbers in a row of the matrices that are read
+MEMORY_CACHES, LEAST_MEMORY_MB = 8, 256  # the matrix that no cache holds: so many last-level caches, and no less
 SIZE = 512  # of the square matrices: some milliseconds, short enough to pass undisturbed on a busy machine
 INT8_OPERATORS = {"MatMulNBits", "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat", "ConvInteger"} | {
     "QLinearMatMul",
@@ -38,11 +41,20 @@ INT8_OPERATORS = {"MatMulNBits", "DynamicQuantizeMatMul", "MatMulInteger", "MatM
 class Limits:
     """The best of one thread; NaN where it could not be measured."""
 
-    memory_gb_s: float  # read bandwidth, in 10^9 bytes
-    cache_gb_s: float  # the same from the last-level cache
+    memory_gb_s: float  # read bandwidth from memory, in 10^9 bytes
+    read_gb_s: Mapping[float, float]  # the same of what is read again and again, by its size in 10^6 bytes
     float32_gmac_s: float  # 10^9 multiply-accumulates a second
     int8_gmac_s: float
-    cache_mb: float  # size of the last-level cache, in 10^6 bytes
+
+    def reading_gb_s(self, size_bytes: float) -> float:
+        """The bandwidth of so many bytes read again and again.
+
+        It is that of the largest size measured that is no larger, as more bytes are not faster to read; for the same
+        reason a size is at least as fast as those above it, even where its own timing was disturbed.
+        """
+        below = [mb for mb in self.read_gb_s if mb * 1e6 <= size_bytes]
+        least = max(below) if below else min(self.read_gb_s)
+        return max([self.memory_gb_s, *(rate for mb, rate in self.read_gb_s.items() if mb >= least)])
 
 
 @dataclass(frozen=True)
@@ -50,13 +62,13 @@ class Bounds:
     """Lower bounds of the latency of one frame, in ms."""
 
     memory_ms: float  # all weights from memory
-    cache_ms: float  # as many as the last-level cache holds from there, the rest from memory
+    reading_ms: float  # all weights from where they are when they were read a moment ago
     arithmetic_ms: float
 
     @property
     def warm_ms(self) -> float:
         """The larger of what back-to-back frames cannot avoid."""
-        return max(self.cache_ms, self.arithmetic_ms)
+        return max(self.reading_ms, self.arithmetic_ms)
 
     @property
     def cold_ms(self) -> float:
@@ -67,42 +79,45 @@ class Bounds:
 # --- measuring --------------------------------------------------------------------------------------------------------
 
 
-def measure(repeats: int = REPEATS, memory_mb: float | None = None, cache_mb: float | None = None, size: int = SIZE):
-    """One row a limit: ``limit``, ``unit``, ``best``, ``median``, ``worst`` of the repeats, ``repeats``, ``how``.
+def measure(
+    repeats: int = REPEATS, memory_mb: float | None = None, read_mb: Sequence[float] = READ_MB, size: int = SIZE
+):
+    """One row a limit: ``limit``, ``mb``, ``unit``, ``best``, ``median``, ``worst``, ``repeats``, ``how``.
 
     The best repeat is the limit, for whatever disturbs a repeat makes it slower; the other two tell how much was
-    disturbed. Limits take turns, so that a slow spell meets all of them. ``memory_mb`` and ``cache_mb`` are the sizes
-    of the arrays, by default chosen from that of the last-level cache; ``size`` is that of the matrices.
+    disturbed. Limits take turns, so that a slow spell meets all of them. ``mb`` is the size of a matrix that is read:
+    those of ``read_mb`` again and again, ``memory_mb`` (by default eight last-level caches) from memory; ``size`` is
+    the height and width of the matrices that are multiplied.
     """
     import pandas as pd
 
-    if repeats < 1 or size < 1 or any(mb is not None and not mb > 0 for mb in (memory_mb, cache_mb)):
-        raise MisuseError("Limits need at least one repeat, and arrays and matrices that are not empty.")
-    last_level = last_level_cache_mb()
-    memory_mb = memory_mb or max(LEAST_MEMORY_MB, MEMORY_CACHES * last_level)
-    cache_mb = cache_mb or CACHE_SHARE * last_level
+    sizes = [*read_mb, *([] if memory_mb is None else [memory_mb])]
+    if repeats < 1 or size < 1 or not read_mb or not all(mb > 0 for mb in sizes):
+        raise MisuseError("Limits need at least one repeat, and matrices that are not empty.")
+    memory_mb = memory_mb or max(LEAST_MEMORY_MB, MEMORY_CACHES * last_level_cache_mb())
     trials = {
-        "memory_gb_s": (_reader(memory_mb), f"sum of {memory_mb:.0f} MB of float32, part by part"),
-        "cache_gb_s": (_reader(cache_mb), f"sum of {cache_mb:.1f} MB of float32, again and again"),
-        "float32_gmac_s": (_multiplier(size, np.float32), f"MatMul of {size} x {size}"),
-        "int8_gmac_s": (_multiplier(size, np.int8), f"MatMulInteger of {size} x {size}, uint8 by int8"),
+        ("memory_gb_s", memory_mb): (_reader(memory_mb), "matrix times vector, float32, part by part"),
+        **{("read_gb_s", mb): (_reader(mb), "matrix times vector, float32, again and again") for mb in read_mb},
+        ("float32_gmac_s", np.nan): (_multiplier(size, np.float32), f"MatMul of {size} x {size}"),
+        ("int8_gmac_s", np.nan): (_multiplier(size, np.int8), f"MatMulInteger of {size} x {size}, uint8 by int8"),
     }
-    rates = {name: np.full(repeats, np.nan) for name in trials}
+    rates = {limit: np.full(repeats, np.nan) for limit in trials}
     with one_torch_thread():
         for repeat in track(range(repeats), description="limits of the machine"):
-            for name, (trial, _) in trials.items():
-                rates[name][repeat] = trial()
+            for limit, (trial, _) in trials.items():
+                rates[limit][repeat] = trial()
     rows = [
-        (name, _unit(name), rate.max(), np.median(rate), rate.min(), repeats, trials[name][1])
-        for name, rate in rates.items()
+        (*limit, _unit(limit[0]), rate.max(), np.median(rate), rate.min(), repeats, trials[limit][1])
+        for limit, rate in rates.items()
     ]
-    rows.append(("cache_mb", "MB", *[last_level] * 3, 1, "size of the last-level cache, as the system tells"))
-    return pd.DataFrame(rows, columns=["limit", "unit", "best", "median", "worst", "repeats", "how"])
+    return pd.DataFrame(rows, columns=["limit", "mb", "unit", "best", "median", "worst", "repeats", "how"])
 
 
 def best_of(table) -> Limits:
     """The limits in a table of `measure`."""
-    return Limits(**table.set_index("limit")["best"].astype(float))
+    reading = table["limit"] == "read_gb_s"
+    read = table[reading].set_index("mb")["best"].astype(float).to_dict()
+    return Limits(read_gb_s=read, **table[~reading].set_index("limit")["best"].astype(float))
 
 
 def _unit(name: str) -> str:
@@ -110,21 +125,22 @@ def _unit(name: str) -> str:
 
 
 def _reader(megabytes: float) -> Callable[[], float]:
-    """Function that sums an array of so many MB, or the next part of it, and returns the 10^9 bytes read in a second.
+    """Function that reads a matrix of so many MB, or the next part of it, and returns the 10^9 bytes read in a second.
 
-    What was read a whole array ago is in no cache smaller than the array.
+    What was read a whole matrix ago is in no cache smaller than the matrix.
     """
-    array = torch.ones(max(1, round(megabytes * 1e6 / 4)))
-    parts = array.chunk(max(1, round(4 * len(array) / SUMMED_BYTES)))
-    passes = max(1, round(SUMMED_BYTES / (4 * len(array))))
+    matrix = torch.ones(max(1, round(megabytes * 1e6 / 4 / ROW)), ROW)
+    vector = torch.ones(ROW)
+    parts = matrix.chunk(max(1, round(4 * matrix.numel() / READ_BYTES)))
+    passes = max(1, round(READ_BYTES / (4 * matrix.numel())))
     coming = cycle(parts)
 
     def trial() -> float:
         part = next(coming)
         start = time.perf_counter()
         for _ in range(passes):
-            part.sum()
-        return passes * 4 * len(part) / (time.perf_counter() - start) / 1e9
+            torch.mv(part, vector)
+        return passes * 4 * part.numel() / (time.perf_counter() - start) / 1e9
 
     return trial
 
@@ -171,17 +187,16 @@ def bound_ms(weight_bytes: float, macs: float, limits: Limits, int8_macs: float 
     """Lower bounds of the latency of a frame that reads these bytes of weights once and computes these products.
 
     ``macs`` are multiply-accumulates in float32, ``int8_macs`` those in int8 (at the speed of float32 where the peak of
-    int8 is not known). Back to back, a cache of C bytes can hold at best C of the weights from one frame to the next.
+    int8 is not known).
 
-    >>> machine = Limits(memory_gb_s=10, cache_gb_s=50, float32_gmac_s=40, int8_gmac_s=160, cache_mb=20)
-    >>> bound_ms(30e6, 16e6, machine)  # 30 MB: 20 of them from the cache in 0.4 ms, 10 from memory in 1 ms
-    Bounds(memory_ms=3.0, cache_ms=1.4, arithmetic_ms=0.4)
+    >>> machine = Limits(memory_gb_s=10, read_gb_s={1: 60, 16: 30}, float32_gmac_s=40, int8_gmac_s=160)
+    >>> bound_ms(30e6, 16e6, machine)  # 30 MB: 3 ms from memory; read again and again not faster than 16 MB are
+    Bounds(memory_ms=3.0, reading_ms=1.0, arithmetic_ms=0.4)
     """
-    cached = min(weight_bytes, limits.cache_mb * 1e6)
     in_int8 = limits.int8_gmac_s if limits.int8_gmac_s == limits.int8_gmac_s else limits.float32_gmac_s
     return Bounds(
         weight_bytes / limits.memory_gb_s / 1e6,
-        cached / limits.cache_gb_s / 1e6 + (weight_bytes - cached) / limits.memory_gb_s / 1e6,
+        weight_bytes / limits.reading_gb_s(weight_bytes) / 1e6,
         macs / limits.float32_gmac_s / 1e6 + int8_macs / in_int8 / 1e6,
     )
 
@@ -196,7 +211,7 @@ def bounds_of(path: str | os.PathLike, limits: Limits) -> Bounds:
 def closeness(files: Mapping[str, str | os.PathLike], latency, limits: Limits):
     """How close each graph comes to the machine: one row a model of ``latency``, the table of `measure_latency`.
 
-    Columns: ``model``, ``weight_mb``, ``macs_per_frame``, the three bounds ``memory_bound_ms``, ``cache_bound_ms``,
+    Columns: ``model``, ``weight_mb``, ``macs_per_frame``, the three bounds ``memory_bound_ms``, ``reading_bound_ms``,
     ``arithmetic_bound_ms``, ``bound_ms`` and ``bound_by`` (the higher one back to back, and which that is), and
     ``latency_per_bound``: the latency as a multiple of that bound, 1 at best; ``cold_latency_per_bound`` with all
     weights from memory, where the table has ``cold_latency_ms``. Models without a file are left out.
@@ -209,16 +224,15 @@ def closeness(files: Mapping[str, str | os.PathLike], latency, limits: Limits):
             continue
         path = files[row["model"]]
         bounds = bounds_of(path, limits)
-        reading = "memory and cache" if weight_bytes(path) > limits.cache_mb * 1e6 else "cache"
         about = {
             "model": row["model"],
             "weight_mb": weight_bytes(path) / 1e6,
             "macs_per_frame": sum(macs_by_operator(path).values()),
             "memory_bound_ms": bounds.memory_ms,
-            "cache_bound_ms": bounds.cache_ms,
+            "reading_bound_ms": bounds.reading_ms,
             "arithmetic_bound_ms": bounds.arithmetic_ms,
             "bound_ms": bounds.warm_ms,
-            "bound_by": reading if bounds.cache_ms >= bounds.arithmetic_ms else "arithmetic",
+            "bound_by": "reading" if bounds.reading_ms >= bounds.arithmetic_ms else "arithmetic",
             "latency_per_bound": row["latency_ms"] / bounds.warm_ms,
         }
         if "cold_latency_ms" in row:
