@@ -17,7 +17,7 @@ from dnslib import cluster
 from dnslib.errors import MisuseError
 from dnslib.paper import CONFIGURATIONS
 from dnslib.paths import PROJECT, expand
-from dnslib.progress import duration
+from dnslib.progress import duration, make_room
 from dnslib.study import parameters, provenance
 from dnslib.study import state as states
 from dnslib.study.console import Console
@@ -40,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):  # a stream that is not UTF-8 gets \xfc for ü, not an exception
             stream.reconfigure(errors="backslashreplace")
     try:
+        if os.name == "nt":
+            raise MisuseError("this needs Linux or macOS; on Windows, the Windows Subsystem for Linux")
         options = parser().parse_args(arguments)
         status = options.command(options) or 0
         sys.stdout.flush()  # here, where a reader that has gone is known how to meet
@@ -65,6 +67,7 @@ def a_path(text: str) -> Path:
 
 
 def complain(text: object, status: int) -> int:
+    make_room()
     print(f"dnslib: {' '.join(str(text).split())}", file=sys.stderr)
     return status
 
@@ -137,24 +140,22 @@ def run_command(options: argparse.Namespace) -> None:
     scheduler = cluster.check(absolute(options.scheduler))
     values = parameters.plan(chosen, options.profile, data, options.outputs, options.assignments, scheduler)
     outputs, console = parameters.outputs_folder(options.profile, options.outputs), Console()
+    report = outputs / "report.html"
     with locked(outputs):
-        before = finished(everything, outputs)
         try:
             run(chosen, values, outputs, data, console)
         finally:  # a study that fails in the middle has results too
-            if changed := finished(everything, outputs) != before:
+            executed = [path for one in everything if (path := outputs / f"{one.name}.ipynb").exists()]
+            if executed and (not provenance.there(outputs) or older(provenance.place(outputs), executed)):
                 provenance.write(everything, values, outputs, options.profile)
-        if not provenance.there(outputs):  # somebody removed or damaged it
-            provenance.write(everything, values, outputs, options.profile)
-        if changed or not (outputs / "report.html").exists():
+        if older(report, [*executed, provenance.place(outputs)]):
             write_report(everything, outputs, options.profile)
-    console.line(f"report: {outputs / 'report.html'}")
+    console.line(f"report: {report}")
 
 
-def finished(notebooks, outputs: Path) -> list[str]:
-    """When each notebook was last executed; empty for one that never was."""
-    runs = [states.last_run(outputs / f"{notebook.name}.ipynb") for notebook in notebooks]
-    return [run["finished"] if run else "" for run in runs]
+def older(path: Path, sources: list[Path]) -> bool:
+    """Whether a file is missing or older than one of what it is made from, as after an interrupted run."""
+    return not path.exists() or path.stat().st_mtime_ns < max(source.stat().st_mtime_ns for source in sources)
 
 
 def absolute(scheduler: str) -> str:
@@ -186,8 +187,9 @@ def report_command(options: argparse.Namespace) -> None:
     outputs = parameters.outputs_folder(options.profile, options.outputs)
     if not any((outputs / f"{notebook.name}.ipynb").exists() for notebook in notebooks):
         raise MisuseError(f"no executed notebook in {outputs}; give the command run first")
+    profile = provenance.read(outputs).get("profile", options.profile) if provenance.there(outputs) else options.profile
     with locked(outputs):
-        write_report(notebooks, outputs, options.profile)
+        write_report(notebooks, outputs, profile)
     print(f"report: {outputs / 'report.html'}")
 
 

@@ -39,10 +39,12 @@ def write_noisy(folder: str | Path, clips: Sequence[Clip]) -> Path:
 
 
 def _holds(path: Path, samples: np.ndarray | None) -> bool:
+    """Whether a file holds these samples, up to the last bit, which depends on the processor that mixed them."""
     try:
-        return samples is not None and np.array_equal(soundfile.read(path, dtype="int16")[0], samples)
+        there = soundfile.read(path, dtype="int16")[0]
     except (soundfile.SoundFileError, OSError):
         return False
+    return samples is not None and there.shape == samples.shape and bool((abs(there - samples.astype(int)) <= 1).all())
 
 
 def versions(folder: str | Path, clips: Sequence[Clip]) -> dict[str, list[np.ndarray]]:

@@ -3,9 +3,9 @@
 Two things bound the latency of a frame from below: every weight has to reach the core once, from memory or from a
 cache, and every multiply-accumulate has to be computed. Bandwidth and peak are measured here, by programs that do
 nothing else: a matrix times a vector, which uses each number it reads once, as a network does (PyTorch's kernel), and
-a dense product of square matrices (ONNX Runtime's own), one thread. Which cache the weights come from is not looked up but
-measured, with matrices from a quarter of a megabyte on: a shared cache holds less than it is large. The bounds leave
-out states, activations and everything element-wise, so no network reaches them.
+a dense product of square matrices (ONNX Runtime's own), one thread. Which cache the weights come from is not looked up
+but measured, with matrices from a quarter of a megabyte on: a shared cache holds less than it is large. The bounds
+leave out states, activations and everything element-wise, so no network reaches them.
 """
 
 import os

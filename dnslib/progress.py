@@ -1,6 +1,6 @@
 """Progress with remaining time, wherever a person looks: a terminal, a notebook, a log, the line of the study runner.
 
-In a terminal one line is rewritten; in a notebook one output is updated and ends as "200 of 200 in 31 s"; in a log a
+In a terminal one line is rewritten; in a notebook one output is updated and ends as "200 done in 31 s"; in a log a
 few plain lines. A loop that lasts less than two seconds shows nothing.
 """
 
@@ -39,6 +39,7 @@ def track(
             progress.step()
         progress.finish()
     finally:
+        progress.leave()
         _active.remove(progress)
 
 
@@ -46,6 +47,12 @@ def look() -> None:
     """Show the innermost loop anew, if it is time to: its note may have changed."""
     if _active:
         _active[-1].look()
+
+
+def make_room() -> None:
+    """Clear the line that a loop shows in a terminal, so that something else can be printed there."""
+    if _active and _active[-1].live:
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:
@@ -69,6 +76,7 @@ class Progress:
         self.last_shown, self.last_told = self.start + SILENT_SECONDS, self.start
         self.place = where()
         self.handle = None  # of the notebook's output, once shown
+        self.live = False  # a line of a terminal that is not ended yet
 
     def step(self) -> None:
         self.done += 1
@@ -91,6 +99,12 @@ class Progress:
             label = f"{self.description}: " if self.description else ""
             self.show(f"{label}{self.done} done in {duration(seconds)}", end="\n")
 
+    def leave(self) -> None:
+        """End the line of a loop that was left in its middle."""
+        if self.live:
+            print(file=sys.stderr, flush=True)
+            self.live = False
+
     def __str__(self) -> str:
         text = f"{self.description}: " if self.description else ""
         text += f"{self.done} done" if self.total is None else f"{self.done} of {self.total}"
@@ -108,6 +122,7 @@ class Progress:
     def show(self, line: str, end: str = "") -> None:
         if self.place == "terminal":
             print(f"\r\033[K{line}", end=end, file=sys.stderr, flush=True)
+            self.live = not end
         elif self.place == "log":
             print(line, flush=True)
         elif self.handle is None:

@@ -13,7 +13,9 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -24,10 +26,11 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from dnslib import cluster, experiments, export, progress, quality, training
+from dnslib import cluster, data, experiments, export, progress, quality, training
 from dnslib.cluster import ClusterError, Job, addresses, batch_script, check, opened, opening
 from dnslib.errors import MisuseError
 from dnslib.experiments import Laboratory, do_job, job_record, run_of, score_all, train_all
+from dnslib.experiments.files import scores_name
 from dnslib.paths import PROJECT
 from dnslib.training import CHECKPOINT
 
@@ -251,6 +254,33 @@ def test_a_worker_without_the_shared_folder_says_so(tmp_path):
     with pytest.raises(MisuseError, match=r"does not see .*gone"):
         do_job(record)
     assert not (tmp_path / "gone").exists()
+
+
+def test_a_worker_keeps_scores_where_it_is_told_to(here):
+    """The name holds the last bits of the clips, which another processor computes otherwise."""
+    run = runs_of(here)[0]
+    task = {"task": "score", "recordings": False, "file": "scores-told.csv"}
+    record = job_record(here, run, task | {"clips": [clip.name for clip in here.clips]})
+    do_job(record)
+    told = here.folder(run) / "scores-told.csv"
+    assert pd.read_csv(told).equals(pd.read_csv(here.folder(run) / scores_name(here.clips)))
+    with pytest.raises(MisuseError, match="reads other data"):
+        do_job(record | {"clips": ["of another study"]})
+    told.unlink()
+
+
+def test_a_worker_that_outlives_a_study_reads_changed_data_again(here, monkeypatch):
+    """And trains on nothing else than what the run's key says."""
+    record, trained = job_record(here, runs_of(here)[0], {"task": "train"}), []
+    monkeypatch.setattr(Laboratory, "train", lambda lab, run: trained.append((run.data, lab.corpora.digest)))
+    do_job(record)
+    more = SimpleNamespace(**vars(here.corpora) | {"digest": "more"})
+    monkeypatch.setattr(data, "prepare", lambda settings: more)
+    run = replace(run_of(record["run"]), data="more")
+    do_job(record | {"run": asdict(run), "name": run.name})
+    assert trained == [(here.corpora.digest,) * 2, ("more", "more")]
+    with pytest.raises(MisuseError, match="reads other data"):
+        do_job(record)
 
 
 # --- two processes, one killed --------------------------------------------------------------------------------------
@@ -487,6 +517,12 @@ SLURM = "jobqueue: {slurm: {cores: 2, memory: 1GB"
         ("jobqueue: {slurm: {memory: 1GB}}", "must say cores"),
         ("jobqueue: {slurm: {cores: two, memory: 1GB}}", "must say cores"),
         ("jobqueue: {slurm: {cores: 2}}", "must say memory"),
+        ("jobqueue: {slurm: {cores: 0, memory: 1GB}}", "must say cores"),
+        (SLURM + ", job-script-prologue: module load cuda}}", "must say a list, such as [module load cuda]"),
+        (SLURM + ", worker-extra-args: --nanny}}", "must say a list"),
+        (SLURM + ", processes: '2'}}", "must say a number, at least 1"),
+        (SLURM + ", scheduler-options: eth0}}", "must say names and values"),
+        (SLURM + ", 3: x}}", "3"),
     ],
 )
 def test_a_cluster_file_that_is_wrong(text, words, tmp_path):

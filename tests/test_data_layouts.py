@@ -232,3 +232,9 @@ def test_recordings_of_one_name_in_several_folders_stay_apart(tmp_path):
     write(tmp_path / "calls", ["alice/call.wav", "bob/call.flac", "bob/call.wav", "bob/other.wav"])
     names = [clip.name for clip in noisy_clips(tmp_path / "calls")]
     assert names == ["alice/call", "bob/call", "bob/call (2)", "other"]
+
+
+def test_a_number_behind_a_name_is_one_that_no_other_clip_has(tmp_path):
+    write(tmp_path / "calls", ["call (2).wav", "call.flac", "call.wav", "x/call (3).wav"])
+    names = [clip.name for clip in noisy_clips(tmp_path / "calls")]
+    assert sorted(names) == ["call", "call (2)", "call (3)", "call (4)"]

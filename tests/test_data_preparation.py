@@ -1,5 +1,7 @@
 """Corpora on disk: splits that share no source, caches that are whole or absent, folders with all their surprises."""
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from dnslib.data import Mixtures, added, caches, mixtures, noisy_clips, prepare, sources, test_clips
+from dnslib.data import Mixtures, added, caches, mixtures, noisy_clips, prepare, sources, test_clips, workers
 from dnslib.data.corpora import SPLITS, Corpus, Writer, assign_splits
 from dnslib.data.preparation import Split
 from dnslib.data.rooms import LEAD
@@ -348,3 +350,23 @@ def test_noisy_clips_of_a_blind_set(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     with pytest.raises(MisuseError, match="holds no noisy clip"):
         noisy_clips(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("dies", ["pass", "import os, sys; sys.stdin.readline(); os.kill(os.getpid(), 9)"])
+def test_a_worker_that_dies_is_named_and_none_is_left(monkeypatch, dies):
+    """At once, or in the middle of a job."""
+    started = []
+
+    def start():
+        command = [sys.executable, "-c", dies]
+        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        return started[-1]
+
+    monkeypatch.setattr(workers, "start", start)
+    with (
+        pytest.raises(RuntimeError, match=r"A worker process ended while it made room.* \(exit status -?\d"),
+        workers.Workers() as pool,
+    ):
+        list(pool.map("room", [[place] for place in range(8)]))
+    assert started
+    assert all(process.poll() is not None for process in started)

@@ -43,6 +43,8 @@ def test_clips_that_are_there_stay_and_others_are_refused(tmp_path, clips):
     assert len(list(noisy.iterdir())) == 3
     with pytest.raises(MisuseError, match=r"holds other clips, such as 002\.wav: name an empty folder"):
         exchange.write_noisy(tmp_path, clips[:2])
+    bit = [Clip("000", clips[0].noisy + 0.5 / 32768, None, 0.0, -20.0, "", ""), *clips[1:]]
+    exchange.write_noisy(tmp_path, bit)  # mixed by another processor
     changed = [Clip("000", -clips[0].noisy, None, 0.0, -20.0, "", "")]
     with pytest.raises(MisuseError, match=r"such as 000\.wav"):
         exchange.write_noisy(tmp_path, changed)

@@ -873,6 +873,14 @@ def test_scores_cut_short_are_not_believed(lab, monkeypatch, keep):
     assert len(lab.noisy_scores()) == 3
 
 
+@pytest.mark.parametrize("name", ["NA", "null", "007"])
+def test_scores_of_clips_with_any_name_are_found_again(tmp_path, name):
+    clips = [data.Clip(name, None, None, 0.0, -20.0, "", "")]
+    kept = pd.DataFrame({"clip": [name], "dnsmos_ovrl": [2.5], "si_sdr_db": [np.nan]})
+    experiments.files.write_csv(tmp_path / "scores.csv", kept)
+    pd.testing.assert_frame_equal(experiments.files.read_scores(tmp_path / "scores.csv", clips), kept)
+
+
 def test_a_damaged_checkpoint_says_what_to_delete(lab):
     run = lab.baseline()
     lab.folder(run).mkdir(parents=True)

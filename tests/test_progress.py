@@ -115,6 +115,20 @@ def test_a_loop_left_early_is_forgotten():
     assert progress._active == []
 
 
+def test_in_a_terminal_other_lines_do_not_mix_with_that_of_a_loop(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "where", lambda: "terminal")
+    monkeypatch.setattr(progress, "SILENT_SECONDS", -1.0)
+    loop = track(range(3), description="files")
+    next(loop)
+    next(loop)
+    progress.make_room()
+    assert capsys.readouterr().err == "\r\x1b[Kfiles: 1 of 3, 0 s left\r\x1b[K"
+    next(loop)
+    loop.close()
+    progress.make_room()  # no loop is there any more
+    assert capsys.readouterr().err.endswith("\n")
+
+
 def test_a_full_disk_does_not_stop_the_loop(tmp_path, monkeypatch):
     monkeypatch.setenv(progress.STATUS_FILE, str(tmp_path / "no" / "such" / "folder"))
     clock = Clock()

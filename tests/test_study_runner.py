@@ -15,6 +15,7 @@ import psutil
 import pytest
 from nbformat.sign import NotebookNotary
 
+from dnslib import __main__ as commands
 from dnslib.__main__ import main
 from dnslib.machine import cpu_model, usable_cores
 from dnslib.study import provenance
@@ -129,6 +130,29 @@ def test_a_lost_report_is_made_again_from_what_was_executed(study, capsys):
     (study / "out" / "report.html").unlink()
     assert main(["report", *command(study)[1:]]) == 0
     assert "The sum" in (study / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_report_says_quick_where_the_results_do(study, capsys):
+    for profile in ("quick", "full"):
+        assert main(["report", *command(study)[1:], "--profile", profile]) == 0
+        assert "Quick run." in (study / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_an_interrupted_report_is_made_by_the_next_run(study, monkeypatch):
+    report = study / "out" / "report.html"
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(commands, "write_report", interrupt)
+        assert main(command(study, "-p", "start", "7")) == 130
+    before = report.stat().st_mtime_ns
+    assert main(command(study, "-p", "start", "7")) == 0
+    assert report.stat().st_mtime_ns > before
+    before = report.stat().st_mtime_ns
+    assert main(command(study, "-p", "start", "7")) == 0
+    assert report.stat().st_mtime_ns == before
 
 
 def test_what_ran_before_a_failure_has_its_provenance(tmp_path, make_notebook):

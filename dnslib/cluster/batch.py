@@ -19,6 +19,22 @@ SYSTEMS = {
 }  # fmt: skip
 
 
+def is_count(value) -> bool:
+    return type(value) is int and value >= 1
+
+
+def is_texts(value) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+OPTIONAL = {  # settings that are used here: what fits, and how to say it
+    "processes": (is_count, "a number, at least 1"),
+    "worker-extra-args": (is_texts, "a list, such as [--resources, GPU=1]"),
+    "job-script-prologue": (is_texts, "a list, such as [module load cuda]"),
+    "scheduler-options": (lambda value: isinstance(value, dict), "names and values, such as {interface: eth0}"),
+}
+
+
 @dataclass(frozen=True)
 class Batch:
     """What a dask-jobqueue file says: the batch system, its cluster's arguments, Dask's settings, jobs at once."""
@@ -69,13 +85,16 @@ def batch_arguments(path: Path, system: str, values: dict) -> dict:
     import dask
     import dask_jobqueue  # noqa: F401 - brings the defaults
 
-    values = {name.replace("_", "-"): value for name, value in values.items()}
+    values = {str(name).replace("_", "-"): value for name, value in values.items()}
     defaults = {name.replace("_", "-"): value for name, value in dask.config.get(f"jobqueue.{system}").items()}
     known(path, values, defaults)
     values = defaults | values
-    for name, kind in {"cores": int, "memory": str}.items():
-        if type(values[name]) is not kind:
+    for name, fits in {"cores": is_count, "memory": lambda value: type(value) is str}.items():
+        if not fits(values[name]):
             raise MisuseError(f"the cluster file {path} must say {name} of a batch job, such as cores: 8, memory: 16GB")
+    for name, (fits, wanted) in OPTIONAL.items():
+        if values[name] is not None and not fits(values[name]):
+            raise MisuseError(f"the cluster file {path} says {name}: {values[name]!r}, but must say {wanted}")
     processes = values["processes"] or 1
     threads = max(1, values["cores"] // processes)
     own_options = {"dashboard": False, "dashboard_address": f"{HERE}:0"}

@@ -78,6 +78,7 @@ class Cluster:
 
     def submit(self, function: str, job: Job):
         """One job to a free worker; only as many are sent as there are workers, so none waits behind a long one."""
+        self.status_file(job).unlink(missing_ok=True)  # of a study that was killed
         key = f"{job.name}-{secrets.token_hex(4)}"
         arguments = (function, json.dumps(job.arguments), str(self.status_file(job)))
         return self.client.submit(perform, *arguments, key=key, pure=False)

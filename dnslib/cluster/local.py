@@ -16,7 +16,7 @@ from dnslib.progress import STATUS_FILE
 
 def count_of(scheduler: str) -> int | None:
     """N of ``local:N``; None for another kind of scheduler."""
-    if not scheduler.startswith("local"):
+    if scheduler != "local" and not scheduler.startswith("local:"):
         return None
     if not re.fullmatch(r"local:[1-9]\d{0,3}", scheduler):
         raise MisuseError(f"the scheduler is {scheduler!r}, but local:N needs a number of worker processes, at least 1")

@@ -1,5 +1,6 @@
 """Test sets without reference, as of the DNS Challenges: which of their files are noisy clips."""
 
+import itertools
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -34,9 +35,13 @@ def noisy_clips(folder: str | Path) -> list[Clip]:
 
 def numbered(clips: list[Clip]) -> list[Clip]:
     """Clips whose names all differ: the second ``call`` becomes ``call (2)``. Scores are joined by these names."""
-    seen: Counter = Counter()
+    taken, seen = {clip.name for clip in clips}, set()
     result = []
     for clip in clips:
-        seen[clip.name] += 1
-        result.append(clip if seen[clip.name] == 1 else replace(clip, name=f"{clip.name} ({seen[clip.name]})"))
+        name = clip.name
+        if name in seen:
+            name = next(other for count in itertools.count(2) if (other := f"{clip.name} ({count})") not in taken)
+        taken.add(name)
+        seen.add(name)
+        result.append(replace(clip, name=name))
     return result

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from queue import SimpleQueue
 
 import numpy as np
@@ -34,7 +35,8 @@ class Workers:
         for process in self.processes:
             if error[0] is not None:
                 process.kill()
-            process.stdin.close()  # end of jobs: the process leaves by itself
+            with suppress(OSError):  # it is dead already, which has been said
+                process.stdin.close()  # end of jobs: the process leaves by itself
             process.stdout.close()
             process.wait()
 
@@ -50,13 +52,13 @@ class Workers:
         """The result of one job from a free process."""
         process = self.free.get()
         try:
-            process.stdin.write(json.dumps([function, job]).encode() + b"\n")
-            process.stdin.flush()
+            with suppress(BrokenPipeError):  # it is dead, and has no answer
+                process.stdin.write(json.dumps([function, job]).encode() + b"\n")
+                process.stdin.flush()
             line = process.stdout.readline()
             if not line:
-                raise RuntimeError(
-                    f"A worker process ended while it made {function}{tuple(job)}; its message is above."
-                )
+                status = f"exit status {process.wait()}; its message, if it left one, is above"
+                raise RuntimeError(f"A worker process ended while it made {function}{tuple(job)} ({status}).")
             name, lengths = json.loads(line)
             return name, [np.frombuffer(process.stdout.read(4 * length), np.float32) for length in lengths]
         finally:

@@ -190,17 +190,23 @@ class Laboratory:
     # --- quality ----------------------------------------------------------------------------------------------------
 
     def scores(
-        self, run: Run, recordings: bool = False, form: str = PLAIN, first_clips: int | None = None
+        self,
+        run: Run,
+        recordings: bool = False,
+        form: str = PLAIN,
+        first_clips: int | None = None,
+        file: str | None = None,
     ) -> pd.DataFrame:
         """DNSMOS P.835 and SI-SDR of every test clip through a run's network, one row a clip; scored once.
 
         With ``recordings``, of the clips without reference in ``settings.recordings`` instead; with another ``form``,
-        through the streaming file of that form; with ``first_clips``, of so many clips only.
+        through the streaming file of that form; with ``first_clips``, of so many clips only. Kept in ``file`` in the
+        run's folder, by default one that is named after the clips.
         """
         kind = "" if form == PLAIN else f"-{form}-{source_digest(export)}"
         description = describe(run) + ("" if form == PLAIN else f", {form}")
         enhanced = partial(self.enhanced, run, form=form)
-        return self._scores(self.train(run), enhanced, description, recordings, kind, first_clips)
+        return self._scores(self.train(run), enhanced, description, recordings, kind, first_clips, file)
 
     def enhanced(self, run: Run, clips: Iterable[data.Clip], form: str = PLAIN) -> list[np.ndarray]:
         """Clips through a run's network, each (samples,); ``plain`` is the network itself, in PyTorch."""
@@ -225,9 +231,10 @@ class Laboratory:
         recordings: bool,
         kind: str = "",
         first_clips: int | None = None,
+        file: str | None = None,
     ) -> pd.DataFrame:
         clips = (self.recordings if recordings else self.clips)[:first_clips]
-        path = folder / scores_name(clips, kind)
+        path = folder / (file or scores_name(clips, kind))
         if not path.exists():
             write_csv(path, quality.score_clips(process(clips), clips, description=f"scoring {description}"))
         return read_scores(path, clips)

@@ -54,13 +54,20 @@ def training_jobs(laboratory: "Laboratory", runs: Iterable[Run]) -> dict[Path, c
 
 
 def scoring_jobs(laboratory: "Laboratory", runs: Iterable[Run], recordings: bool) -> dict[Path, cluster.Job]:
-    """What is to be scored, by the file that holds the scores; each waits for its training."""
+    """What is to be scored, by the file that holds the scores; each waits for its training.
+
+    Workers are told the name of the file, as it depends on the last bits of the clips, and these on the processor.
+    """
     runs, jobs = list(runs), {}
-    file = scores_name(laboratory.recordings if recordings else laboratory.clips) if runs else ""
+    if not runs:
+        return jobs
+    clips = laboratory.recordings if recordings else laboratory.clips
+    file, names = scores_name(clips), [clip.name for clip in clips]
     for run in runs:
         scores = laboratory.folder(run) / file
         if not scores.exists():
-            record = job_record(laboratory, run, {"task": "score", "recordings": recordings})
+            task = {"task": "score", "recordings": recordings, "file": file, "clips": names}
+            record = job_record(laboratory, run, task)
             jobs[scores] = cluster.Job(job_name("scoring", run), record, (job_name("training", run),))
     return jobs
 

@@ -13,15 +13,40 @@ from dnslib.settings import Settings
 
 def do_job(record: dict) -> None:
     """On a worker: train or score the run of a `job_record`."""
-    laboratory, run = laboratory_of(json.dumps(record["settings"], sort_keys=True)), run_of(record["run"])
+    run = run_of(record["run"])
     if run.name != record["name"]:
         raise MisuseError(f"the worker on {platform.node()} has another version of dnslib: update it, start it again")
-    if not laboratory.outputs.is_dir():
-        raise MisuseError(f"the worker on {platform.node()} does not see {laboratory.outputs}: it must be shared")
+    laboratory = laboratory_for(record, run)
     if record["task"] == "train":
         laboratory.train(run)
     else:
-        laboratory.scores(run, record["recordings"])
+        laboratory.scores(run, record["recordings"], file=record["file"])
+
+
+def laboratory_for(record: dict, run: Run) -> Laboratory:
+    """The laboratory of a job; raises MisuseError where it has other data than the one that handed the job out.
+
+    A worker may outlive a study: data that changed since are read again.
+    """
+    settings = json.dumps(record["settings"], sort_keys=True)
+    for _ in range(2):
+        laboratory = laboratory_of(settings)
+        if not laboratory.outputs.is_dir():
+            raise MisuseError(f"the worker on {platform.node()} does not see {laboratory.outputs}: it must be shared")
+        if same_data(laboratory, record, run):
+            return laboratory
+        laboratory_of.cache_clear()
+    raise MisuseError(f"the worker on {platform.node()} reads other data than the study: folders must be shared")
+
+
+def same_data(laboratory: Laboratory, record: dict, run: Run) -> bool:
+    """Whether a worker's data are those that the job was made for."""
+    if run.data and laboratory.corpora.digest != run.data:
+        return False
+    if record["task"] == "train":
+        return True
+    clips = laboratory.recordings if record["recordings"] else laboratory.clips
+    return [clip.name for clip in clips] == record["clips"]
 
 
 @lru_cache(maxsize=1)

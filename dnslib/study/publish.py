@@ -100,7 +100,8 @@ def folders(facts: dict) -> dict[str, str]:
 def cleaned(text: str, hidden: dict[str, str]) -> str:
     """A file's text without folders of this machine and without the kernel's release."""
     for folder, name in hidden.items():
-        text = re.sub(rf"{re.escape(folder)}(?![\w.-])", name, text)
+        for written in {folder, json.dumps(folder)[1:-1]}:  # JSON may write letters beyond ASCII as \\uXXXX
+            text = re.sub(rf"{re.escape(written)}(?![\w.-])", name, text)
     return KERNEL_RELEASE.sub(lambda match: match[1].rstrip(" -"), text)
 
 

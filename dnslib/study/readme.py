@@ -134,7 +134,7 @@ def luck(results: Path, quality: dict[str, dict[str, str]]) -> list[str]:
 
 
 def interval(row: dict[str, str], name: str, unit: str = "", sign: str = "") -> str:
-    """ "2.46x [2.40, 2.51]"; a bare value where there is no spread, as of a network against itself."""
+    """ "2.46x [2.40, 2.51]"; a dash where there is no spread, as of a network against itself."""
     value, low, high = (float(row[name + end]) for end in ("", "_ci_low", "_ci_high"))
     if low == high:
         return "–"

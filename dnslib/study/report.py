@@ -5,6 +5,7 @@ Nothing in it is fetched from anywhere: styles are inline, figures and players a
 
 import csv
 import html
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,11 +127,11 @@ def section(name: str, path: Path) -> Section | None:
     for tag in soup.select("a.anchor-link"):
         tag.decompose()  # the contents lead there
     styled = bind_styles(soup, name)
-    taken = set()
+    taken = Counter()
     for tag in soup.find_all(id=lambda value: value and value not in styled):
         # the same heading may stand in two notebooks, or twice in one
-        again = f"-{len(taken)}" if tag["id"] in taken else ""
-        taken.add(tag["id"])
+        again = f"-again{taken[tag['id']]}" if tag["id"] in taken else ""
+        taken[tag["id"]] += 1
         tag["id"] = f"{name}--{tag['id']}{again}"
     for tag in soup.select("a[href^='#']"):
         tag["href"] = f"#{name}--{tag['href'][1:]}"

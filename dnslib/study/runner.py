@@ -22,6 +22,7 @@ from dnslib.study import state as states
 from dnslib.study.console import Console
 from dnslib.study.notebooks import Notebook, in_order
 
+START_SECONDS = 300  # that a kernel may take to start, on a loaded machine or a slow disk
 CLOCK_STEP_NS = 20_000_000  # times of change come from a coarser clock, which may lag so far behind
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -61,6 +62,7 @@ def execute(
     """Execute one notebook into ``outputs/<name>.ipynb``; returns the seconds it took. Raises StudyError."""
     import nbformat
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
@@ -80,12 +82,15 @@ def execute(
                 kernel_manager_class=own_kernel_manager(),
                 extra_arguments=["--log-level=CRITICAL"],
                 raise_on_iopub_timeout=False,
+                start_timeout=START_SECONDS,
                 shutdown_kernel="immediate",  # all is written: PyTorch alone takes two seconds to leave
             )
     except PapermillExecutionError:
         pass  # the error is among the outputs, judged below
-    except (RuntimeError, TimeoutError) as error:  # a dead kernel, or one that did not start
-        died = f"{type(error).__name__}: the kernel died; too little memory is the usual reason"
+    except DeadKernelError:
+        died = "DeadKernelError: the kernel died; too little memory is the usual reason"
+    except (RuntimeError, TimeoutError) as error:  # a kernel that did not start
+        died = f"{type(error).__name__}: {error}"
     seconds = time.monotonic() - start
     executed = nbformat.read(temporary, as_version=4)
     missing = [name for name in notebook.writes if not _written_since(began_ns, outputs / name)]
