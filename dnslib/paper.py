@@ -78,7 +78,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "C7",
-        "pruning and fine-tuning is no better than training that size directly",
+        "pruning and fine-tuning ends where training that size directly does",
         "§5.1, Table 3",
         "“virtually indistinguishable”",
         "05_1_ablation",

@@ -107,6 +107,13 @@ def test_c1_wants_more_than_half_for_the_grus(shares, expected):
     assert verdict("C1", table_1_kinds=table) == expected
 
 
+def test_c1_compares_with_every_other_kind():
+    """B is surely above the GRUs, although A, of which little is known, has the larger mean."""
+    shares = {"gru": (0.2, 0.01), "A": (0.41, 0.25), "B": (0.39, 0.01)}
+    table = pd.DataFrame([{"kind": kind} | interval("share", *share) for kind, share in shares.items()])
+    assert verdict("C1", table_1_kinds=table) == NOT_REPRODUCED
+
+
 def test_c2_asks_for_a_small_loss_per_doubling_and_rising_speed():
     assert verdict("C2", figure_1=figure_1(P500=-0.05, P5625=-0.1, P875=-0.3)) == REPRODUCED  # P.875: log2(12) = 3.6
     assert verdict("C2", figure_1=figure_1(P875=-0.5)) == NOT_REPRODUCED
@@ -121,6 +128,14 @@ def test_c2_asks_for_a_small_loss_per_doubling_and_rising_speed():
     slower = claims.c2({"figure_1": figure_1(speedup={"P.5625": 2.0})})
     assert slower.verdict == NOT_REPRODUCED
     assert "P.5625 is surely slower than P.500" in slower.reason
+    about_twice = figure_1(P500=-0.5, speedup={"P.500": 2.05})
+    about_twice.loc[about_twice["configuration"] == "P.500", "speedup_ci_low"] = 1.92
+    assert verdict("C2", figure_1=about_twice) == NOT_REPRODUCED  # by how much it is faster is in the interval
+    overlapping = figure_1()
+    overlapping.loc[overlapping["configuration"] == "P.5625", "speedup_ci_low"] = 1.0  # reaches below P.500
+    found = claims.c2({"figure_1": overlapping})
+    assert found.verdict == UNDECIDED
+    assert "not each is surely faster than the one before" in found.reason
 
 
 def test_c3_takes_size_speed_and_quality_together():
@@ -205,7 +220,7 @@ def test_c7_calls_two_ways_of_training_the_same_only_within_the_margin():
 def test_c7_says_which_way_was_better():
     table = rows("", {"P.500": -0.2, "P.750": 0.01}, training="pruned and fine-tuned")
     reason = claims.c7({"table_3": table}).reason
-    assert "better by more than 0.05 in 0, surely worse in 1: no better, as the claim says, but not the same." in reason
+    assert "better by more than 0.05 in 0, surely worse in 1: no better, as the paper says, but not the same." in reason
     both = rows("", {"P.500": -0.2, "P.750": 0.2}, training="pruned and fine-tuned")
     assert claims.c7({"table_3": both}).reason.endswith("surely better by more than 0.05 in 1, surely worse in 1.")
 
@@ -241,6 +256,9 @@ def test_c9_wants_a_gain_everywhere_and_a_large_one_somewhere():
     assert verdict("C9", figure_1=figure, table_6=table_6(P125=0.1, P875=0.48)) == NOT_REPRODUCED
     assert verdict("C9", figure_1=figure, table_6=table_6(P125=0.0, P875=0.9)) == UNDECIDED
     assert verdict("C9", figure_1=figure, table_6=table_6(P125=0.1, P875=0.5, half=0.05)) == UNDECIDED
+    harmful = claims.c9({"figure_1": figure, "table_6": table_6(P125=-0.3, P875=0.8)})
+    assert harmful.verdict == NOT_REPRODUCED
+    assert "below 0 in P125." in harmful.reason
 
 
 def test_c9_says_how_much_slicing_cost_and_how_much_came_back():
@@ -361,6 +379,24 @@ def test_a_handful_of_clips_or_rounds_decides_nothing():
     )
     assert claims.judge({"table_1_kinds": kinds.assign(repeats=10)}).set_index("id").loc["C1", "verdict"] == REPRODUCED
     assert claims.judge({"table_1_kinds": kinds.assign(repeats=5)}).set_index("id").loc["C1", "verdict"] == UNDECIDED
+
+
+def test_few_rounds_leave_claims_about_quality_alone():
+    figure = figure_1(P125=0.1).assign(rounds=2)
+    control = pd.DataFrame([scores(0.0, sparsity=0.0, stage="after")])
+    judged = claims.judge({"figure_1": figure, "table_7": control}).set_index("id")
+    assert judged.loc["C5", "verdict"] == REPRODUCED
+    assert judged.loc["C3", "verdict"] == UNDECIDED
+
+
+@pytest.mark.parametrize(("claim", "table"), [("C8", "table_4"), ("C10", "table_7"), ("C11", "table_8")])
+def test_a_table_without_what_is_compared_decides_nothing(claim, table):
+    """As of learning_rate_factors [1.0], fractions [] and sparsities []."""
+    about = {"factor": 1.0, "selected": True, "sparsity": 0.0, "stage": "before"}
+    rows = [{"configuration": claims.SELF_CHECK} | about | scores(0.0) | interval("speedup", 1.0, 0.01)]
+    found = claims.judge({table: pd.DataFrame(rows)}).set_index("id").loc[claim]
+    assert found["verdict"] == UNDECIDED
+    assert "to compare" in found["reason"]
 
 
 def test_one_row_on_too_little_is_too_little():

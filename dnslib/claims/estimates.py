@@ -84,6 +84,13 @@ def row_of(table: pd.DataFrame, name: str) -> pd.Series:
     return rows.iloc[0]
 
 
+def some(table: pd.DataFrame, what: str) -> pd.DataFrame:
+    """The table; MissingRow when the run left all of its rows out."""
+    if table.empty:
+        raise MissingRow(f"{what} to compare")
+    return table
+
+
 def basis(table: pd.DataFrame) -> tuple[int, int]:
     """Clips and seeds that a table's scores rest on: the fewest of its rows."""
     return int(table["clips"].min()), int(table["seeds"].min())
@@ -91,6 +98,7 @@ def basis(table: pd.DataFrame) -> tuple[int, int]:
 
 def differences(table: pd.DataFrame, rule: Callable[[Estimate], str], label: str) -> Judgement:
     """One rule for the ``delta_ovrl`` of every row; the reason counts what each row says."""
+    table = some(table, label)
     verdicts = [rule(estimate(row, "delta_ovrl")) for _, row in table.iterrows()]
     counted = ", ".join(f"{verdicts.count(one)} {one}" for one in (REPRODUCED, NOT_REPRODUCED, UNDECIDED))
     reason = (

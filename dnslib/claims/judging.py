@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from dnslib import paper
-from dnslib.claims.c1_to_c13 import NEEDS, RULES
+from dnslib.claims.c1_to_c13 import BY_THE_CLOCK, NEEDS, RULES
 from dnslib.claims.estimates import UNDECIDED, Judgement, MissingRow, Tables
 
 FEWEST = 10  # clips, rounds of a clock or repeats of a profile below which an interval decides nothing
@@ -34,7 +34,7 @@ def judge(tables: Tables) -> pd.DataFrame:
 def on_enough(found: Judgement, claim: paper.Claim, tables: Tables) -> Judgement:
     """The judgement, left undecided when it rests on fewer than ten clips, rounds of a clock or repeats."""
     counts = {} if found.clips is None else {"clips": found.clips}
-    for unit in ("rounds", "repeats"):
+    for unit in ("rounds", "repeats") if claim.id in BY_THE_CLOCK else ("repeats",):
         found_there = [tables[name][unit].min() for name in NEEDS[claim.id] if unit in tables[name]]
         counts |= {unit: min(found_there)} if found_there else {}
     short = [f"{count:.0f} {what}" for what, count in counts.items() if count < FEWEST]
