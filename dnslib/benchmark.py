@@ -38,7 +38,7 @@ FRAMES = 1000  # different ones; then they repeat
 MOST_FRAMES = 10_000_000  # a model; all times are kept
 PROTOCOL = (
     "one thread, sequential, no spinning, denormals flushed; one frame a call, states carried; all models interleaved "
-    "in rounds with rotated order, each opened anew in every round; intervals: 95 % bootstrap over rounds"
+    "in rounds of balanced order, each opened anew in every round; intervals: 95 % bootstrap over rounds"
 )
 
 
@@ -77,8 +77,8 @@ def benchmark(
     """
     if not paths:
         raise MisuseError("There is no model to measure.")
-    if rounds < 2 or frames_per_round < 1:
-        raise MisuseError("Latency needs at least 2 rounds of at least 1 frame.")
+    if rounds < 2 or frames_per_round < 1 or warmup_frames < 0:
+        raise MisuseError("Latency needs at least 2 rounds of at least 1 frame; warm-up is not negative.")
     if rounds * frames_per_round > MOST_FRAMES:
         raise MisuseError(
             f"{rounds} rounds of {frames_per_round} frames are more than {MOST_FRAMES:.0e} frames a model."

@@ -42,7 +42,7 @@ def player(waveforms: Mapping[str, np.ndarray] | Mapping[str, Mapping[str, np.nd
     row a clip and one column a version. Waveforms of a row (of everything, in the first form) are played at the same
     loudness; silence stays silent. Returns IPython HTML with the sound as FLAC inside.
     """
-    if not waveforms:
+    if not waveforms or any(isinstance(row, Mapping) and not row for row in waveforms.values()):
         raise MisuseError("There is no waveform to play.")
     if isinstance(next(iter(waveforms.values())), Mapping):
         versions = list(dict.fromkeys(version for clip in waveforms.values() for version in clip))

@@ -217,6 +217,6 @@ def _checked(noisy: np.ndarray) -> np.ndarray:
         raise MisuseError(f"Enhancing takes one channel of samples, not an array of shape {noisy.shape}.")
     if not np.issubdtype(noisy.dtype, np.floating):
         raise MisuseError(f"Enhancing takes floating-point samples, full scale 1, not {noisy.dtype}.")
-    if not np.abs(noisy).max() <= LOUDEST:  # NaN is not under it either
+    if not np.isfinite(noisy).all() or np.abs(noisy).max() > LOUDEST:
         raise MisuseError(f"The waveform holds NaN or infinite samples, or some beyond {LOUDEST:g}; full scale is 1.")
     return np.ascontiguousarray(noisy, dtype=np.float32)

@@ -19,6 +19,7 @@ from dnslib.settings import unknown
 
 MODEL_SUFFIXES = (".onnx", ".safetensors")
 DEFAULT_FORM = "exact"
+GROUPS = 4  # of GRUs, in the networks that configurations name
 
 
 def find_model(path_or_name: str | os.PathLike) -> Path:
@@ -59,7 +60,8 @@ def weights_of(name: str, shipped: Path = WEIGHTS, outputs: Path = PROJECT / "ou
 
 def _is_trained(run: Path, name: str) -> bool:
     config = _read_json(run / "config.json")
-    trained = config.get("steps", 0) > 0 and not config.get("sparsity")
+    as_named = not config.get("sparsity") and config.get("groups", GROUPS) == GROUPS  # a search tries others
+    trained = config.get("steps", 0) > 0 and as_named
     return trained and config.get("widths") == list(CONFIGURATIONS[name]) and (run / "model.safetensors").is_file()
 
 

@@ -26,6 +26,8 @@ SAMPLE_RATE = 16_000  # Hz, the rate the scoring network was trained on
 WINDOW_SECONDS = 9.01
 WINDOW_SAMPLES = 144_160
 PEAK_LIMIT = 8.0  # a float waveform this far above full scale holds integers that nobody divided by 32768
+HIGHEST_RATE = 1_000_000  # Hz, far above any recording
+ROUNDING = 1e-12  # relative spread of values that are equal but for rounding
 METRICS = ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl", "si_sdr_db")
 
 # Raw network output -> opinion score: a quadratic for each scale (highest power first), part of the public model.
@@ -138,9 +140,10 @@ def check_waveform(waveform: np.ndarray) -> np.ndarray:
 
 def resample(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
     """Bring a waveform (samples,) from ``sample_rate`` Hz to 16 kHz."""
-    if not sample_rate > 0:
-        raise MisuseError(f"A sample rate is a positive number of Hz, not {sample_rate}.")
-    return soxr.resample(waveform, sample_rate, SAMPLE_RATE)
+    if not 0 < sample_rate <= HIGHEST_RATE:
+        raise MisuseError(f"A sample rate is a positive number of Hz, up to {HIGHEST_RATE}, not {sample_rate}.")
+    known = waveform.dtype in (np.float32, np.float64)
+    return soxr.resample(waveform if known else waveform.astype(np.float32), sample_rate, SAMPLE_RATE)
 
 
 @cache
@@ -221,7 +224,7 @@ def bootstrap_interval(
     centre = float(statistic(values, axis=-1))
     if values.size == 1:
         return Interval(centre, float("nan"), float("nan"), 1)
-    if np.ptp(values) == 0:
+    if np.ptp(values) <= ROUNDING * np.abs(values).max():
         return Interval(centre, centre, centre, values.size)
     rng = np.random.default_rng(seed)
     from scipy.stats import bootstrap  # two seconds, which processes without intervals are spared

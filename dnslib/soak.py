@@ -124,7 +124,7 @@ class _Watch:
 
     def __init__(self, denoiser: Denoiser, minutes: float, clock: Callable[[], int]):
         self.denoiser, self.clock, self.process = denoiser, clock, psutil.Process()
-        most = int(minutes * FRAMES_PER_MINUTE) + 1
+        most = int(minutes * FRAMES_PER_MINUTE) + 2  # frames, or notes on memory
         self.times_ns = {kind: np.full(most, -1) for kind in (SPEECH, SILENCE)}  # -1, not 0: so it is taken now
         self.memory = np.full((most, 2), -1.0)  # hours of audio, MB
         self.given = self.returned = 0  # samples

@@ -282,11 +282,11 @@ def test_an_unknown_configuration():
 # which weights
 
 
-def finished_run(outputs, name, when, loss, study="quick", steps=10, sparsity=0.0, configuration="P.875"):
+def finished_run(outputs, name, when, loss, study="quick", steps=10, sparsity=0.0, configuration="P.875", groups=4):
     """A run folder as the laboratory leaves it, without real weights."""
     folder = outputs / study / "runs" / name
     folder.mkdir(parents=True)
-    config = {"widths": CONFIGURATIONS[configuration], "steps": steps, "sparsity": sparsity}
+    config = {"widths": CONFIGURATIONS[configuration], "steps": steps, "sparsity": sparsity, "groups": groups}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "summary.json").write_text(json.dumps({"validation_loss": loss}))
     (folder / "model.safetensors").touch()
@@ -304,6 +304,7 @@ def test_the_best_run_of_the_latest_study_is_found(tmp_path):
     finished_run(outputs, "ablation", 300, loss=0.4)
     finished_run(outputs, "untrained", 400, loss=0.2, steps=0)
     finished_run(outputs, "sparse", 500, loss=0.2, sparsity=0.5)
+    finished_run(outputs, "searched", 550, loss=0.2, groups=8)
     finished_run(outputs, "other", 600, loss=0.2, configuration="P.500")
     unfinished = finished_run(outputs, "unfinished", 700, loss=0.2)
     (unfinished.parent / "DONE").unlink()

@@ -83,8 +83,9 @@ def test_rows_are_clips_and_columns_are_versions(sounds):
 def test_what_cannot_be_played_is_named(bad):
     with pytest.raises(MisuseError, match="'mine'"):
         display.player({"mine": bad})
-    with pytest.raises(MisuseError, match="no waveform"):
-        display.player({})
+    for nothing in ({}, {"clip 1": {}}):
+        with pytest.raises(MisuseError, match="no waveform"):
+            display.player(nothing)
 
 
 @pytest.fixture

@@ -359,6 +359,15 @@ def test_notes_and_form_are_in_the_file(small, form, tmp_path):
     assert (facts["form"], facts["trained_on"], facts["widths"]) == (form, "nothing", "[2, 4, 6]")
 
 
+@pytest.mark.parametrize("form", ["exact", "int8"])
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_weights_of_other_precision_become_float32(form, kind, small, frames, tmp_path):
+    model = copy.deepcopy(small).to(kind)
+    given = run_streaming(export_streaming(model, tmp_path / "given.onnx", form), frames)
+    single = run_streaming(export_streaming(model.float(), tmp_path / "single.onnx", form), frames)
+    np.testing.assert_array_equal(given, single)
+
+
 def test_unknown_form(small, tmp_path):
     with pytest.raises(MisuseError, match="'plane'; choose one of plain, exact, int8"):
         export_streaming(small, tmp_path / "net.onnx", form="plane")

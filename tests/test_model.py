@@ -278,6 +278,7 @@ def test_doubles_strided_views_and_silence_are_taken(noisy):
         (np.full(400, 1e19), "beyond 1e"),  # its power has no float32
         (np.full(400, 1000, np.int16), "floating-point samples, full scale 1, not int16"),
         (np.array([0.0, np.inf]), "infinite"),
+        (np.array([0.0, np.inf], np.float16), "infinite"),  # any number is below the loudest there
     ],
 )
 def test_a_waveform_that_is_none_is_refused(waveform, words):

@@ -139,6 +139,9 @@ def test_forest_plot_is_hollow_where_nothing_is_decided(table):
     assert list(zero.get_xdata()) == [0, 0]
     hollow = [to_hex(container[0].get_markerfacecolor()) == "#ffffff" for container in axes.containers]
     assert hollow == [True, True, True, False, False]  # -0.5 and -0.4 with +0.15 stay below zero
+    unknown = table.assign(delta_ovrl_ci_low=np.nan, delta_ovrl_ci_high=np.nan)
+    containers = plots.intervals(unknown, "delta_ovrl").axes[0].containers
+    assert {to_hex(container[0].get_markerfacecolor()) for container in containers} == {"#ffffff"}
     np.testing.assert_allclose(axes.containers[3][2][0].get_segments()[0][:, 0], [-0.7, -0.35])
     assert "−0.50" in texts(figure)
     (axes,) = plots.intervals(table, "speedup", neutral=1.0).axes

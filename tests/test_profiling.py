@@ -1,5 +1,7 @@
 import json
 import time
+import weakref
+from collections import Counter
 from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
@@ -22,6 +24,7 @@ from dnslib.profiling import (
     count_macs,
     decaying_frames,
     kernel_times,
+    latency,
     latency_table,
     layer_shares,
     machine,
@@ -267,15 +270,42 @@ class Clock:
         return step
 
 
-def test_rounds_rotate_and_all_models_see_the_same_frames():
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 10, 11])
+def test_every_model_stands_everywhere_and_behind_every_other_equally_often(count):
+    times = 1 if count % 2 == 0 else 2
+    orders = [latency.balanced(count, number) for number in range(times * count)]
+    assert all(sorted(order) == list(range(count)) for order in orders)
+    for place in range(count):
+        assert Counter(order[place] for order in orders) == dict.fromkeys(range(count), times)
+    behind = Counter(pair for order in orders for pair in pairwise(order))
+    assert behind == {(a, b): times for a in range(count) for b in range(count) if a != b}
+
+
+def test_a_model_is_closed_before_the_next_is_opened():
+    """Or the place of its weights in memory would depend on whose turn was before."""
+    alive = []
+
+    def opener(name):
+        def step(frame):
+            pass
+
+        assert not [one for one in alive if one() is not None]
+        alive.append(weakref.ref(step))
+        return step
+
+    time_rounds({name: partial(opener, name) for name in "abc"}, np.zeros((1, 1)), 3, 2, 1)
+    assert len(alive) == 9
+
+
+def test_rounds_change_order_and_all_models_see_the_same_frames():
     clock = Clock({"a": 7, "b": 11, "c": 13})
     frames = np.arange(5)[:, None]  # five frames, numbered, used again and again
     times = time_rounds(clock.openers, frames, rounds=4, frames_per_round=2, warmup_frames=1, clock=lambda: clock.now)
     assert {name: set(values.ravel()) for name, values in times.items()} == {"a": {7}, "b": {11}, "c": {13}}
     assert {values.shape for values in times.values()} == {(4, 2)}
     ran = [clock.log[9 * r : 9 * r + 9] for r in range(4)]
-    assert ["".join(name for name, _ in calls[::3]) for calls in ran] == ["abc", "bca", "cab", "abc"]
-    assert "".join(clock.opened) == "abcbcacababc"  # every model anew in every round
+    assert ["".join(name for name, _ in calls[::3]) for calls in ran] == ["acb", "bac", "cba", "bca"]
+    assert "".join(clock.opened) == "acbbaccbabca"  # every model anew in every round
     assert [[frame for _, frame in calls[:3]] for calls in ran] == [[0, 1, 2], [3, 4, 0], [1, 2, 3], [4, 0, 1]]
     assert all([frame for _, frame in calls] == [frame for _, frame in calls[:3]] * 3 for calls in ran)
 

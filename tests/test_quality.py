@@ -141,8 +141,9 @@ def test_one_bad_clip_among_many_is_an_error():
     assert quality.dnsmos_many([]) == []
     with pytest.raises(ValueError, match="workers"):
         quality.dnsmos_many([], workers=0)
-    with pytest.raises(ValueError, match="sample rate"):
-        quality.dnsmos(np.zeros(10), sample_rate=0)
+    for rate in (0, -1, np.inf, np.nan, 1e9):
+        with pytest.raises(ValueError, match="sample rate"):
+            quality.dnsmos(np.zeros(10), sample_rate=rate)
 
 
 def test_scores_are_in_order_and_independent_of_the_workers(clips, scores):
@@ -194,6 +195,17 @@ def test_interval_covers_the_truth_as_often_as_it_says():
     drawn = [quality.bootstrap_interval(rng.exponential(1.0, 40), resamples=500, seed=i) for i in range(300)]
     covered = np.mean([interval.ci_low <= 1.0 <= interval.ci_high for interval in drawn])
     assert 0.89 < covered < 0.985  # three standard errors of 300 draws around 0.93, what theory gives skewed values
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.longdouble])
+def test_any_floating_point_is_resampled(kind):
+    wave = np.sin(np.arange(800) / 20)
+    np.testing.assert_allclose(quality.resample(wave.astype(kind), 8_000), quality.resample(wave, 8_000), atol=2e-3)
+
+
+def test_values_that_differ_by_rounding_are_equal():
+    interval = quality.bootstrap_interval([0.3] * 5 + [0.1 + 0.2])
+    assert interval.ci_low == interval.ci_high == pytest.approx(0.3)
 
 
 def test_degenerate_intervals():

@@ -41,6 +41,10 @@ def test_a_sound_denoiser_passes(files):
     assert 50 < seen.memory_start_mb < 5_000  # Python with ONNX Runtime and PyTorch
 
 
+def test_a_moment_is_long_enough(files):
+    assert soak(files["exact"], minutes=1e-3, warmup_minutes=0).frames == 6
+
+
 def test_memory_that_grows_is_seen():
     """20 480 bytes kept of each hop, 360 000 hops in an hour of audio. Straight from the system: an allocator may have
     some left that is resident already.

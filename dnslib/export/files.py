@@ -1,5 +1,6 @@
 """One function that writes a network as a streaming file of any form."""
 
+import copy
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -35,7 +36,7 @@ def export_streaming(
     """
     if form not in FORMS:
         raise MisuseError(f"There is no streaming form {form!r}; choose one of {', '.join(FORMS)}.")
-    graph = FORMS[form](model)
+    graph = FORMS[form](copy.deepcopy(model).float().cpu())  # files hold float32, whatever the model is in
     proto = helper.make_model(
         graph.proto(f"cruse_{form}"),
         opset_imports=[helper.make_opsetid("", OPSET), *([RUNTIME_OPERATORS] if graph.runtime_operators else [])],

@@ -25,7 +25,8 @@ def intervals(
     axes.axvline(neutral, color=INK, linewidth=1.2, zorder=1, label="neutral")
     shades = colours(table["configuration"])
     for row, (name, value) in enumerate(zip(table["configuration"], table[metric], strict=True)):
-        decided = not value - bars[0, row] <= neutral <= value + bars[1, row]
+        low, high = value - bars[0, row], value + bars[1, row]
+        decided = low > neutral or high < neutral  # neither where the interval is not known
         axes.errorbar(
             value,
             row,

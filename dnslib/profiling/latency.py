@@ -2,7 +2,7 @@
 
 The protocol of `measure_latency`, to be printed with every number: ONNX Runtime on the CPU, one thread, sequential, no
 spinning, denormals flushed, all graph optimisations; one frame of 10 ms per call with the states carried; every model
-of a table in one process, interleaved in rounds whose order rotates. Every round opens each model anew and warms it up:
+of a table in one process, interleaved in rounds of `balanced` order. Every round opens each model anew and warms it up:
 where its weights happen to lie in memory changes its time by some per cent for as long as it is open, so rounds of one
 session are not independent. The median of a round is one observation, and intervals are over rounds.
 The timed region is one frame's way through the network: 161 numbers copied into the bound input, and the run, which
@@ -128,8 +128,8 @@ def time_rounds(
 ) -> dict[str, np.ndarray]:
     """Nanoseconds of every call, ``(rounds, frames_per_round)`` per model; all models see the same ``frames``.
 
-    In round r the models take turns in their order rotated by r, so that a slow spell of the machine meets all of
-    them. At its turn a model is opened, warmed up and timed. ``before`` is called ahead of every frame and not timed.
+    In every round the models take turns, in `balanced` order, so that a slow spell of the machine meets all of them. At
+    its turn a model is opened, warmed up and timed. ``before`` is called ahead of every frame and not timed.
     """
     names = list(openers)
     times = {name: np.empty((rounds, frames_per_round), np.int64) for name in names}
@@ -137,10 +137,10 @@ def time_rounds(
     gc.disable()  # a collection would land in somebody's frame
     try:
         for r in track(range(rounds), description="latency rounds"):
-            turn = r % len(names)
             first = r * (warmup_frames + frames_per_round)
             batch = [frames[index % len(frames)] for index in range(first, first + warmup_frames + frames_per_round)]
-            for name in names[turn:] + names[:turn]:
+            for name in (names[place] for place in balanced(len(names), r)):
+                step = None  # the model before is closed first: where it lies is nobody's luck
                 step, row = openers[name](), times[name][r]
                 for frame in batch[:warmup_frames]:
                     step(frame)
@@ -153,6 +153,20 @@ def time_rounds(
         if collecting:
             gc.enable()
     return times
+
+
+def balanced(count: int, round_number: int) -> list[int]:
+    """The order of ``count`` models in a round: Williams' Latin square (1949), one row a round.
+
+    Over ``count`` rounds each model stands once at every place and, where ``count`` is even, once right behind every
+    other model, whose traces in the caches it meets; where it is odd, twice over ``2 * count`` rounds.
+
+    >>> [balanced(4, round_number) for round_number in range(4)]
+    [[0, 3, 1, 2], [1, 0, 2, 3], [2, 1, 3, 0], [3, 2, 0, 1]]
+    """
+    zigzag = [count - (place + 1) // 2 if place % 2 else place // 2 for place in range(count)]
+    order = [(model + round_number) % count for model in zigzag]
+    return order[::-1] if count % 2 and round_number // count % 2 else order
 
 
 def latency_table(times_ns: Mapping[str, np.ndarray], reference: str, seed: int = 0):

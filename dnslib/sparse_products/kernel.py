@@ -44,9 +44,13 @@ class Kernel:
             return prune_bands(matrices, self.block[0], zeros)
         return prune_blocks(matrices, self.block, zeros)
 
-    def opener(self, matrices: Matrices) -> "Opener":
-        """What opens the product of (pruned) matrices; every call takes new memory for the weights."""
-        return partial(Product, self.bind, self.store(matrices, self.block), len(matrices), matrices[0].shape)
+    def opener(self, matrices: Matrices, stored=None) -> "Opener":
+        """What opens the product of (pruned) matrices; every call takes new memory for the weights.
+
+        ``stored`` are the matrices as `store` gave them, where another kernel of the same form has done that.
+        """
+        stored = self.store(matrices, self.block) if stored is None else stored
+        return partial(Product, self.bind, stored, len(matrices), matrices[0].shape)
 
     def bytes_per_weight(self) -> float:
         """Bytes read for each weight that is kept, its share of the column index included; without row pointers."""

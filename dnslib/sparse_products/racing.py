@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from time import perf_counter, process_time
 
 import numpy as np
@@ -57,7 +56,7 @@ def prepare(
                 form = (kernel.block, kernel.store)
                 if form not in stored:
                     stored[form] = kernel.store(own, kernel.block)
-                opener = partial(Product, kernel.bind, stored[form], count, shape)
+                opener = kernel.opener(own, stored[form])
                 error = relative_error(opener(), frame, exact)
                 if not error <= kernel.tolerance:
                     raise ArithmeticError(f"{kernel.name} with {share or 0:.0%} zeros errs by {error:.1e}.")
