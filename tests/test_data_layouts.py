@@ -166,6 +166,20 @@ def test_voicebank_noise_is_noisy_minus_clean_under_the_name_in_the_log(tmp_path
                 assert np.abs(noise.recording(index) - noises[str(name)][1]).max() < 2.1 / 32768  # two roundings
 
 
+def test_voicebank_pairs_by_name_and_says_so_where_it_cannot(tmp_path):
+    """Noisy files as flac are fine, other names are not."""
+    voicebank_tree(tmp_path / "vb")
+    noisy = sorted((tmp_path / "vb").glob("noisy_*/*.wav"))
+    for path in noisy:
+        soundfile.write(path.with_suffix(".flac"), *soundfile.read(path))
+        path.unlink()
+    assert len(prepared(tmp_path / "vb", tmp_path / "a").test.noise.names) > 0
+    for path in noisy:
+        path.with_suffix(".flac").rename(path.with_name(f"x{path.stem}.flac"))
+    with pytest.raises(MisuseError, match=r"No noisy file of .* has a clean one of the same name"):
+        prepared(tmp_path / "vb", tmp_path / "b")
+
+
 def test_voicebank_without_its_log_says_what_is_needed(tmp_path):
     voicebank_tree(tmp_path / "vb")
     (tmp_path / "vb" / "logfiles" / "log_testset.txt").unlink()

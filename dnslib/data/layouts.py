@@ -204,12 +204,12 @@ def noise_names(data: Path, subsets: list[str]) -> dict[str, str]:
 
 
 def paired(noisy: Path, clean: Path, prefix: str, closed: list[str]) -> list[Item]:
-    """Noisy files that have a clean one of the same name, with that."""
-    references = {one.name.rpartition("/")[2]: os.path.join(clean, one.name) for one in folders.entries(clean, closed)}
+    """Noisy files that have a clean one of the same name, with that; wav and flac may pair."""
+    references = {Path(one.name).stem: os.path.join(clean, one.name) for one in folders.entries(clean, closed)}
     return [
-        item(prefix + one.name, os.path.join(noisy, one.name), references[one.name.rpartition("/")[2]])
+        item(prefix + one.name, os.path.join(noisy, one.name), references[Path(one.name).stem])
         for one in folders.entries(noisy, closed)
-        if one.name.rpartition("/")[2] in references
+        if Path(one.name).stem in references
     ]
 
 

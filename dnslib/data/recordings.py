@@ -116,6 +116,8 @@ def read_part(layout: Layout, items: list[Item], store: Store) -> Part:
     places, starts, lengths = found.columns()
     if not places.size:
         root = getattr(layout, store.kind)[0]
+        if not skipped:
+            raise MisuseError(f"No noisy file of {root} has a clean one of the same name.")
         raise MisuseError(f"No file in {root} can be decoded as audio; the first: {skipped[0]}.")
     names = [items[place].name for place in places]
     if store.kind == "speech":
