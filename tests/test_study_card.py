@@ -1,12 +1,14 @@
 """Scores of the published weights: texts say what the files say, and the files are of the weights that are there."""
 
+import json
+
 import pandas as pd
 import pytest
 
 from dnslib import MisuseError, published
 from dnslib.paths import PROJECT
 from dnslib.study import card, readme
-from dnslib.study.card import PUBLISHED, both, deployment, files, int8_quality, look_ahead, scores
+from dnslib.study.card import PUBLISHED, both, deployment, files, int8_quality, listed, look_ahead, scores
 
 WEIGHTS = """configuration,parameters,delay_ms,steps,digest
 CRUSE32,8581153,30.0,15500,0a
@@ -112,7 +114,18 @@ P.875,int8,60,0,0,0,-0.003,-0.006,0.001,0,0,0
     assert cells(text, "P.875 exact")[2] == "0.12"
     assert "plain" not in text
     assert text.count("P.875 exact") == 2  # once a run
-    assert "over 60 clips by 0.003 at most (95 % intervals within ±0.006)." in int8_quality(folder)
+    assert "over 60 clips changes by 0.003 at most (95 % intervals within ±0.006)." in int8_quality(folder)
+
+
+def test_published_runs_are_listed_with_code_seeds_and_processor(tmp_path):
+    for name in (".", "again"):
+        folder = write(tmp_path / name, {})
+        (folder / "04_1_profile.ipynb").touch()
+        notebooks = {"04_1_profile": {"finished": "2020-01-02T03:04"}, "07_1_deployment": None}
+        facts = {"commit": "0123456789", "seeds": [1, 2], "cpu": "A Processor", "notebooks": notebooks}
+        (folder / "results" / "provenance.json").write_text(json.dumps(facts))
+    about = "04_1 | 0123456 | 1, 2 | A Processor | 2020-01-02 |"
+    assert listed(tmp_path).splitlines()[2:] == [f"| this folder | {about}", f"| [again](again/) | {about}"]
 
 
 def test_a_missing_result_gets_one_line(tmp_path):
@@ -123,14 +136,14 @@ def test_a_missing_result_gets_one_line(tmp_path):
 
 
 def test_the_texts_show_what_is_published(tmp_path):
-    """Written anew from the published files, neither text changes."""
+    """Written anew from the published files, no text changes."""
     texts = {}
-    for path in (PROJECT / "README.md", published.WEIGHTS / "README.md"):
+    for path in (PROJECT / "README.md", published.WEIGHTS / "README.md", PUBLISHED / "README.md"):
         texts[path] = tmp_path / f"{path.parent.name}.md"
         texts[path].write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
-    overview, model_card = texts.values()
+    overview, model_card, runs = texts.values()
     readme.update(PUBLISHED, overview)
-    card.update(PUBLISHED, overview, model_card)
+    card.update(PUBLISHED, overview, model_card, runs)
     for path, again in texts.items():
         assert again.read_text(encoding="utf-8") == path.read_text(encoding="utf-8")
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dnslib.errors import MisuseError
-from dnslib.study.readme import block, interval, markers, training, update, verdicts
+from dnslib.study.readme import answer, block, interval, markers, training, update, verdicts
 
 START, END = markers("results")
 TABLE_2 = """configuration,channels,parameters,compression_ratio,latency_ms,speedup,speedup_ci_low,speedup_ci_high,\
@@ -72,21 +72,32 @@ def test_seeds_are_told_apart(outputs):
     assert lines[9] == "ΔOVRL of two seeds lies 0.04 (P.500) to 0.09 (P.875) apart at most."
 
 
+def test_the_answer_names_what_several_runs_found(outputs):
+    middle, smallest = answer([outputs, outputs]).split(" P.875")
+    assert middle == (
+        "P.500 has 3.6x fewer parameters than CRUSE32 and is 3.2x and 3.2x as fast, with cold caches 2.5x and 2.5x; "
+        "its OVRL differs by −0.01 and −0.01."
+    )
+    assert smallest.startswith(" has 51.1x fewer parameters than CRUSE32 and is 12.0x and 12.0x as fast")
+
+
 def test_verdicts_of_several_runs_stand_side_by_side(tmp_path):
     told = {
-        "first": "C1,it is fast,reproduced,2x\nC2,it is good,not reproduced,-1",
-        "again": "C1,it is fast,reproduced,3x",
+        "first": "C1,it was fast,3x,reproduced,2x,all of it.\nC2,it is good,better,not reproduced,-1,half of it.",
+        "again": "C1,it is fast,3x,reproduced,3x,all of it.",
+        "other": "C1,it is fast,3x,not reproduced,1x,none of it.",
     }
+    head = "id,statement,published,verdict,measured,reason"
     for name, text in told.items():
         (tmp_path / name / "results").mkdir(parents=True)
-        (tmp_path / name / "results" / "claims.csv").write_text(f"id,statement,verdict,measured\n{text}\n")
+        (tmp_path / name / "results" / "claims.csv").write_text(f"{head}\n{text}\n")
     runs = {name: tmp_path / name for name in told}
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
         verdicts(runs)  # not the same claims
-    assert verdicts({"a": runs["again"], "b": runs["again"]}).splitlines() == [
-        "|  | claim | a | b |",
-        "| --- | --- | --- | --- |",
-        "| C1 | it is fast | **reproduced**: 3x | **reproduced**: 3x |",
+    assert verdicts({"a": runs["other"], "b": runs["again"]}).splitlines() == [
+        "|  | claim | the paper | a | b |",
+        "| --- | --- | --- | --- | --- |",
+        "| C1 | it is fast | 3x | **not reproduced**: 1x. none of it. | **reproduced**: 3x |",
     ]
 
 

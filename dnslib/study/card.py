@@ -1,4 +1,4 @@
-"""What README and model card show of runs published beside the study: ``python -m dnslib.study.card``.
+"""Tables of published runs in README, model card and list of runs: ``python -m dnslib.study.card``.
 
 Nothing in these tables is typed by hand. The scores of the published weights come from two runs of 07_5: ``held``, on
 the test split of the data that the weights were trained on, and ``elsewhere``, on recordings of which nothing was used
@@ -6,6 +6,7 @@ to train. ``deployment`` is a run of 07_1 with these weights, ``deployment_amd``
 processor. The whole study was run a ``second`` time.
 """
 
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,13 +20,17 @@ from dnslib.study.readme import interval, table, thousands
 PUBLISHED = PROJECT / "notebooks" / "published"
 REFERENCE = "CRUSE32"
 METRICS = ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl")
+NUMBER = re.compile(r"[\d_]*\d")  # that a notebook's name begins with
 DELAY_MS = {"DTLN": "32", "GTCRN": "32", "RNNoise": "30"}  # algorithmic, of public denoisers; see the model card
 
 
 def update(
-    published: Path = PUBLISHED, overview: Path = PROJECT / "README.md", card: Path = WEIGHTS / "README.md"
+    published: Path = PUBLISHED,
+    overview: Path = PROJECT / "README.md",
+    card: Path = WEIGHTS / "README.md",
+    runs: Path = PUBLISHED / "README.md",
 ) -> None:
-    """Replace the tables of both texts by those of the results below ``published``.
+    """Replace the tables of README, model card and list of runs by those of the results below ``published``.
 
     Raises MisuseError where results or the places for the tables are missing.
     """
@@ -38,13 +43,30 @@ def update(
     }
     summary = both(held, elsewhere)
     second = published / "second"
-    again, claims = readme.numbers(second), readme.verdicts({"first run": published, "second run": second})
+    claims = readme.verdicts({"first run": published, "second run": second})
     for name, text in tables.items():
         readme.replace(card, text, name)
     forms = published / "deployment", published / "deployment_amd"
-    speed = f"{deployment(forms)}\n\n{int8_quality(forms[0])}"
-    for name, text in {"weights": summary, "deployment": speed, "second": again, "claims": claims}.items():
+    speed = "\n\n".join([deployment(forms), *map(int8_quality, forms)])
+    for name, text in {"answer": readme.answer([published, second]), "weights": summary, "claims": claims}.items():
         readme.replace(overview, text, name)
+    for name, text in {"runs": listed(published), "second": readme.numbers(second), "deployment": speed}.items():
+        readme.replace(runs, text, name)
+
+
+def listed(published: Path) -> str:
+    """Every published run: its notebooks, code, seeds and processor."""
+    rows = []
+    for folder in (published, *sorted(path.parent.parent for path in published.glob("*/results/provenance.json"))):
+        about, name = (
+            provenance.read(folder),
+            "this folder" if folder == published else f"[{folder.name}]({folder.name}/)",
+        )
+        last = max(notebook["finished"] for notebook in about["notebooks"].values() if notebook)
+        ran = ", ".join(NUMBER.match(path.name)[0] for path in sorted(folder.glob("*.ipynb")))
+        seeds = ", ".join(map(str, about["seeds"]))
+        rows.append([name, ran, about["commit"][:7], seeds, about["cpu"], last[:10]])
+    return table(["", "notebooks", "commit", "seeds", "processor", "finished"], rows, left=6)
 
 
 def files(folder: Path) -> str:
@@ -130,7 +152,7 @@ def int8_quality(folder: Path) -> str:
     )
     clips = f"{rows[0]['clips']} clips"
     bounds = f"by {most:.3f} at most (95 % intervals within ±{furthest:.3f})"
-    return f"int8 changes the mean of SIG, BAK and OVRL over {clips} {bounds}."
+    return f"int8, {folder.name}: the mean of SIG, BAK and OVRL over {clips} changes {bounds}."
 
 
 def deployed(folder: Path, name: str) -> list[dict[str, str]]:

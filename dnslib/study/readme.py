@@ -66,13 +66,46 @@ def numbers(outputs: Path) -> str:
     )
 
 
+def answer(runs: Sequence[Path]) -> str:
+    """In two sentences: what a middle and the smallest network gain and lose, in each of several runs."""
+    words = []
+    for name in ("P.500", "P.875"):
+        speed = [row_of(outputs / "results" / "table_2.csv", name) for outputs in runs]
+        quality = [row_of(outputs / "results" / "figure_1.csv", name) for outputs in runs]
+        warm, cold = (each(speed, column, ".1f", "x") for column in ("speedup", "cold_speedup"))
+        fewer = f"{name} has {float(speed[0]['compression_ratio']):.1f}x fewer parameters than CRUSE32"
+        loss = each(quality, "delta_ovrl", "+.2f")
+        words.append(f"{fewer} and is {warm} as fast, with cold caches {cold}; its OVRL differs by {loss}.")
+    return " ".join(words)
+
+
+def each(found: Iterable[dict[str, str]], column: str, digits: str, unit: str = "") -> str:
+    """The same value of several runs: "4.1x and 2.6x"."""
+    return " and ".join(f"{float(row[column]):{digits}}{unit}" for row in found).replace("-", "−")
+
+
+def row_of(path: Path, configuration: str) -> dict[str, str]:
+    return next(row for row in rows(path) if row["configuration"] == configuration)
+
+
 def verdicts(runs: Mapping[str, Path]) -> str:
-    """Every claim with its verdict and figure in each of several runs, which all judged the same claims."""
+    """Every claim with its verdict and figure in each of several runs, which all judged the same claims.
+
+    The reason stands behind a verdict that is another one than "reproduced".
+    """
     claims = {name: rows(outputs / "results" / "claims.csv") for name, outputs in runs.items()}
-    first = next(iter(claims.values()))
-    judged = [[f"**{claim['verdict']}**: {claim['measured']}" for claim in run] for run in claims.values()]
-    cells = [[claim["id"], claim["statement"], *found] for claim, *found in zip(first, *judged, strict=True)]
-    return table(["", "claim", *claims], cells, left=2 + len(claims))
+    *_, latest = claims.values()  # in the words of today
+    judged = [[verdict(claim) for claim in run] for run in claims.values()]
+    cells = [
+        [claim["id"], claim["statement"], claim["published"], *found]
+        for claim, *found in zip(latest, *judged, strict=True)
+    ]
+    return table(["", "claim", "the paper", *claims], cells, left=3 + len(claims))
+
+
+def verdict(claim: dict[str, str]) -> str:
+    reason = "" if claim["verdict"] == "reproduced" else f". {claim['reason']}"
+    return f"**{claim['verdict']}**: {claim['measured']}{reason}"
 
 
 def figure(outputs: Path) -> list[str]:
@@ -106,7 +139,7 @@ def entry(speed: dict[str, str], quality: dict[str, str]) -> list[str]:
 
 def against_noisy(results: Path) -> str:
     """What CRUSE32 gains over doing nothing."""
-    gain = next(row for row in rows(results / "table_5.csv") if row["configuration"] == "CRUSE32")
+    gain = row_of(results / "table_5.csv", "CRUSE32")
     noisy = float(gain["dnsmos_ovrl"]) - float(gain["delta_ovrl"])
     return f"The noisy clips score {noisy:.2f}; CRUSE32 gains {interval(gain, 'delta_ovrl', sign='+')} over them."
 
