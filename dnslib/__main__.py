@@ -145,12 +145,18 @@ def run_command(options: argparse.Namespace) -> None:
         try:
             run(chosen, values, outputs, data, console)
         finally:  # a study that fails in the middle has results too
-            executed = [path for one in everything if (path := outputs / f"{one.name}.ipynb").exists()]
-            if executed and (not provenance.there(outputs) or older(provenance.place(outputs), executed)):
+            executed = finished(everything, outputs)
+            if executed and executed != provenance.finished(outputs):
                 provenance.write(everything, values, outputs, options.profile)
-        if older(report, [*executed, provenance.place(outputs)]):
+        if older(report, [*(outputs / f"{name}.ipynb" for name in executed), provenance.place(outputs)]):
             write_report(everything, outputs, options.profile)
     console.line(f"report: {report}")
+
+
+def finished(notebooks, outputs: Path) -> dict[str, str]:
+    """When each notebook was last executed, by name; those that never were are left out."""
+    runs = {notebook.name: states.last_run(outputs / f"{notebook.name}.ipynb") for notebook in notebooks}
+    return {name: run["finished"] for name, run in runs.items() if run}
 
 
 def older(path: Path, sources: list[Path]) -> bool:

@@ -30,7 +30,7 @@ from dnslib import cluster, data, experiments, export, progress, quality, traini
 from dnslib.cluster import ClusterError, Job, addresses, batch_script, check, opened, opening
 from dnslib.errors import MisuseError
 from dnslib.experiments import Laboratory, do_job, job_record, run_of, score_all, train_all
-from dnslib.experiments.files import scores_name
+from dnslib.experiments.files import outlines, scores_name
 from dnslib.paths import PROJECT
 from dnslib.training import CHECKPOINT
 
@@ -260,12 +260,15 @@ def test_a_worker_keeps_scores_where_it_is_told_to(here):
     """The name holds the last bits of the clips, which another processor computes otherwise."""
     run = runs_of(here)[0]
     task = {"task": "score", "recordings": False, "file": "scores-told.csv"}
-    record = job_record(here, run, task | {"clips": [clip.name for clip in here.clips]})
+    record = json.loads(json.dumps(job_record(here, run, task | {"clips": outlines(here.clips)})))
     do_job(record)
     told = here.folder(run) / "scores-told.csv"
     assert pd.read_csv(told).equals(pd.read_csv(here.folder(run) / scores_name(here.clips)))
-    with pytest.raises(MisuseError, match="reads other data"):
-        do_job(record | {"clips": ["of another study"]})
+    (name, samples, rms), *rest = record["clips"]
+    do_job(record | {"clips": [[name, samples, rms * 1.00001], *rest]})  # as another processor mixes it
+    for other in ([name, samples, rms * 1.01], [name, samples + 1, rms], ["other", samples, rms]):
+        with pytest.raises(MisuseError, match="reads other data"):
+            do_job(record | {"clips": [other, *rest]})
     told.unlink()
 
 
@@ -522,7 +525,7 @@ SLURM = "jobqueue: {slurm: {cores: 2, memory: 1GB"
         (SLURM + ", worker-extra-args: --nanny}}", "must say a list"),
         (SLURM + ", processes: '2'}}", "must say a number, at least 1"),
         (SLURM + ", scheduler-options: eth0}}", "must say names and values"),
-        (SLURM + ", 3: x}}", "3"),
+        (SLURM + ", 3: x}}", "unknown setting 3:"),
     ],
 )
 def test_a_cluster_file_that_is_wrong(text, words, tmp_path):

@@ -173,7 +173,10 @@ def test_voicebank_pairs_by_name_and_says_so_where_it_cannot(tmp_path):
     for path in noisy:
         soundfile.write(path.with_suffix(".flac"), *soundfile.read(path))
         path.unlink()
-    assert len(prepared(tmp_path / "vb", tmp_path / "a").test.noise.names) > 0
+    found = by_name(prepared(tmp_path / "vb", tmp_path / "a"), "noise")
+    kinds = {name: kind for name, kind in found.items() if name.endswith(".flac")}
+    assert set(kinds.values()) == {"cafeteria", "babble", "car", "bus"}
+    assert len(kinds) == len(noisy)
     for path in noisy:
         path.with_suffix(".flac").rename(path.with_name(f"x{path.stem}.flac"))
     with pytest.raises(MisuseError, match=r"No noisy file of .* has a clean one of the same name"):

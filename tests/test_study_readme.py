@@ -69,16 +69,17 @@ def test_seeds_are_told_apart(outputs):
     (outputs / "results" / "figure_1_seeds.csv").write_text("\n".join(["configuration,seed,delta_ovrl", *told]))
     lines = block(outputs).splitlines()
     assert "24 test clips, 3 seeds; A Processor" in lines[8]
-    assert lines[9] == "ΔOVRL of two seeds lies 0.04 (P.500) to 0.09 (P.875) apart at most."
+    assert lines[9] == "Between seeds ΔOVRL differs by 0.04 (P.500) to 0.09 (P.875)."
 
 
-def test_the_answer_names_what_several_runs_found(outputs):
-    middle, smallest = answer([outputs, outputs]).split(" P.875")
-    assert middle == (
-        "P.500 has 3.6x fewer parameters than CRUSE32 and is 3.2x and 3.2x as fast, with cold caches 2.5x and 2.5x; "
-        "its OVRL differs by −0.01 and −0.01."
-    )
-    assert smallest.startswith(" has 51.1x fewer parameters than CRUSE32 and is 12.0x and 12.0x as fast")
+def test_the_answer_has_a_row_a_network_and_run(outputs):
+    lines = answer({"one": outputs, "two": outputs}).splitlines()
+    middle = "| 3.6x | 3.25x [3.20, 3.30] | 2.46x [2.40, 2.51] | −0.01 [−0.05, +0.02] |"
+    assert lines[2:4] == [f"| P.500 | {run} {middle}" for run in ("one", "two")]
+    assert [line.split(" | ")[0] for line in lines[4:]] == ["| P.875"] * 2
+    (outputs / "results" / "table_2.csv").write_text(TABLE_2.replace("P.875", "P.750"))
+    with pytest.raises(MisuseError, match=r"no P\.875 in .*table_2\.csv"):
+        answer({"one": outputs})
 
 
 def test_verdicts_of_several_runs_stand_side_by_side(tmp_path):

@@ -155,6 +155,20 @@ def test_an_interrupted_report_is_made_by_the_next_run(study, monkeypatch):
     assert report.stat().st_mtime_ns == before
 
 
+def test_a_notebook_that_was_only_saved_again_keeps_its_provenance(study):
+    """Whose commit and machine are those of its run, not of the moment when somebody looked at it."""
+    provenance_file = study / "out" / "results" / "provenance.json"
+    assert main(command(study)) == 0
+    before = provenance_file.read_text()
+    later = time.time() + 60
+    os.utime(study / "out" / "01_sum.ipynb", (later, later))
+    assert main(command(study)) == 0
+    assert provenance_file.read_text() == before
+    provenance_file.write_text("{}")  # damaged
+    assert main(command(study)) == 0
+    assert set(json.loads(provenance_file.read_text())["notebooks"]) == {"01_sum", "02_table"}
+
+
 def test_what_ran_before_a_failure_has_its_provenance(tmp_path, make_notebook):
     make_notebook(tmp_path / "notebooks", "01_runs", CELL, "x = 1")
     make_notebook(tmp_path / "notebooks", "02_fails", CELL, "1 / 0")

@@ -38,6 +38,11 @@ def digest_of_clips(clips: Iterable[data.Clip]) -> str:
     return digest.hexdigest()[:12]
 
 
+def outlines(clips: Iterable[data.Clip]) -> list[tuple[str, int, float]]:
+    """Name, number of samples and RMS of each clip: what tells sets of clips apart, but not processors."""
+    return [(clip.name, len(clip.noisy), float(np.sqrt(np.mean(np.square(clip.noisy))))) for clip in clips]
+
+
 @contextmanager
 def reading(path: Path, made_with: Path | None = None) -> Iterator[None]:
     """Around the reading of ``path``: what is damaged is a MisuseError that names what to delete to have it made again.

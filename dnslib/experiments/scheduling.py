@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dnslib import cluster
 from dnslib.errors import MisuseError
-from dnslib.experiments.files import scores_name
+from dnslib.experiments.files import outlines, scores_name
 from dnslib.experiments.runs import Run
 from dnslib.paths import resolve
 from dnslib.progress import track
@@ -62,11 +62,11 @@ def scoring_jobs(laboratory: "Laboratory", runs: Iterable[Run], recordings: bool
     if not runs:
         return jobs
     clips = laboratory.recordings if recordings else laboratory.clips
-    file, names = scores_name(clips), [clip.name for clip in clips]
+    file, outlined = scores_name(clips), outlines(clips)
     for run in runs:
         scores = laboratory.folder(run) / file
         if not scores.exists():
-            task = {"task": "score", "recordings": recordings, "file": file, "clips": names}
+            task = {"task": "score", "recordings": recordings, "file": file, "clips": outlined}
             record = job_record(laboratory, run, task)
             jobs[scores] = cluster.Job(job_name("scoring", run), record, (job_name("training", run),))
     return jobs

@@ -1,10 +1,12 @@
 """A worker's side of a job: the laboratory and the run back from JSON, and the work done."""
 
 import json
+import math
 import platform
 from functools import lru_cache
 
 from dnslib.errors import MisuseError
+from dnslib.experiments.files import outlines
 from dnslib.experiments.laboratory import Laboratory
 from dnslib.experiments.runs import Run
 from dnslib.loss import LossWeights
@@ -46,7 +48,11 @@ def same_data(laboratory: Laboratory, record: dict, run: Run) -> bool:
     if record["task"] == "train":
         return True
     clips = laboratory.recordings if record["recordings"] else laboratory.clips
-    return [clip.name for clip in clips] == record["clips"]
+    ours, theirs = outlines(clips), record["clips"]
+    return len(ours) == len(theirs) and all(
+        ours_[:2] == tuple(theirs_[:2]) and math.isclose(ours_[2], theirs_[2], rel_tol=1e-4)
+        for ours_, theirs_ in zip(ours, theirs, strict=True)
+    )
 
 
 @lru_cache(maxsize=1)

@@ -34,24 +34,30 @@ def update(
 
     Raises MisuseError where results or the places for the tables are missing.
     """
-    held, elsewhere = published / "held", published / "elsewhere"
-    tables = {
-        "files": files(held),
-        "held": scores(held),
-        "elsewhere": scores(elsewhere),
-        "look-ahead": look_ahead({"held out": held, "from elsewhere": elsewhere}),
-    }
-    summary = both(held, elsewhere)
-    second = published / "second"
-    claims = readme.verdicts({"first run": published, "second run": second})
-    for name, text in tables.items():
-        readme.replace(card, text, name)
+    held, elsewhere, second = (published / name for name in ("held", "elsewhere", "second"))
     forms = published / "deployment", published / "deployment_amd"
-    speed = "\n\n".join([deployment(forms), *map(int8_quality, forms)])
-    for name, text in {"answer": readme.answer([published, second]), "weights": summary, "claims": claims}.items():
-        readme.replace(overview, text, name)
-    for name, text in {"runs": listed(published), "second": readme.numbers(second), "deployment": speed}.items():
-        readme.replace(runs, text, name)
+    whole = {"first run": published, "second run": second}
+    texts = {
+        card: {
+            "files": files(held),
+            "held": scores(held),
+            "elsewhere": scores(elsewhere),
+            "look-ahead": look_ahead({"held out": held, "from elsewhere": elsewhere}),
+        },
+        overview: {
+            "answer": readme.answer(whole),
+            "claims": readme.verdicts(whole),
+            "weights": both(held, elsewhere),
+        },
+        runs: {
+            "runs": listed(published),
+            "second": readme.numbers(second),
+            "deployment": "\n\n".join([deployment(forms), *map(int8_quality, forms)]),
+        },
+    }  # all of them, before the first text changes
+    for path, tables in texts.items():
+        for name, text in tables.items():
+            readme.replace(path, text, name)
 
 
 def listed(published: Path) -> str:

@@ -43,6 +43,12 @@ def read(outputs: Path) -> dict:
     raise MisuseError(f"{place(outputs)} is damaged: give the command run again, which writes it anew.")
 
 
+def finished(outputs: Path) -> dict[str, str]:
+    """When each notebook was executed of which the provenance tells, by name; none where there is no provenance."""
+    notebooks = read(outputs).get("notebooks", {}) if there(outputs) else {}
+    return {name: run["finished"] for name, run in notebooks.items() if run}
+
+
 def there(outputs: Path) -> bool:
     """Whether the outputs folder has a provenance that can be read."""
     try:

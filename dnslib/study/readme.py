@@ -66,26 +66,24 @@ def numbers(outputs: Path) -> str:
     )
 
 
-def answer(runs: Sequence[Path]) -> str:
-    """In two sentences: what a middle and the smallest network gain and lose, in each of several runs."""
-    words = []
+def answer(runs: Mapping[str, Path]) -> str:
+    """What a middle and the smallest network gain and lose, in each of several runs."""
+    found = []
     for name in ("P.500", "P.875"):
-        speed = [row_of(outputs / "results" / "table_2.csv", name) for outputs in runs]
-        quality = [row_of(outputs / "results" / "figure_1.csv", name) for outputs in runs]
-        warm, cold = (each(speed, column, ".1f", "x") for column in ("speedup", "cold_speedup"))
-        fewer = f"{name} has {float(speed[0]['compression_ratio']):.1f}x fewer parameters than CRUSE32"
-        loss = each(quality, "delta_ovrl", "+.2f")
-        words.append(f"{fewer} and is {warm} as fast, with cold caches {cold}; its OVRL differs by {loss}.")
-    return " ".join(words)
-
-
-def each(found: Iterable[dict[str, str]], column: str, digits: str, unit: str = "") -> str:
-    """The same value of several runs: "4.1x and 2.6x"."""
-    return " and ".join(f"{float(row[column]):{digits}}{unit}" for row in found).replace("-", "−")
+        for run, outputs in runs.items():
+            speed, quality = (row_of(outputs / "results" / f"{file}.csv", name) for file in ("table_2", "figure_1"))
+            fewer = f"{float(speed['compression_ratio']):.1f}x"
+            faster = (interval(speed, column, "x") for column in ("speedup", "cold_speedup"))
+            found.append([name, run, fewer, *faster, interval(quality, "delta_ovrl", sign="+")])
+    return table(["", "run", "fewer parameters", "faster", "faster, cold caches", "ΔOVRL"], found, left=2)
 
 
 def row_of(path: Path, configuration: str) -> dict[str, str]:
-    return next(row for row in rows(path) if row["configuration"] == configuration)
+    """The row of a configuration in a result; MisuseError where the run left it out."""
+    for row in rows(path):
+        if row["configuration"] == configuration:
+            return row
+    raise MisuseError(f"There is no {configuration} in {path}.")
 
 
 def verdicts(runs: Mapping[str, Path]) -> str:
@@ -163,7 +161,7 @@ def luck(results: Path, quality: dict[str, dict[str, str]]) -> list[str]:
     apart = {name: max(found) - min(found) for name, found in deltas.items() if name in PRUNED}
     nearest, furthest = (choose(apart, key=apart.get) for choose in (min, max))
     ends = " to ".join(f"{apart[name]:.2f} ({name})" for name in (nearest, furthest))
-    return [f"ΔOVRL of two seeds lies {ends} apart at most."]
+    return [f"Between seeds ΔOVRL differs by {ends}."]
 
 
 def interval(row: dict[str, str], name: str, unit: str = "", sign: str = "") -> str:
