@@ -170,8 +170,8 @@ def c9(tables: Tables) -> Judgement:
     name, lost, won = _deepest_cut(tables)
     reason = (
         f"The gain is surely above 0 in {helped} of {len(gains)} configurations, above {half:g} in "
-        f"{large.count(REPRODUCED)}, below 0 in {', '.join(harmed) or 'none'}. Slicing cost {lost:.2f} at most ({name}), "
-        f"of which {won:.2f} came back."
+        f"{large.count(REPRODUCED)}, below 0 in {', '.join(harmed) or 'none'}. "
+        f"Slicing cost {lost:.2f} at most ({name}), of which {won:.2f} came back."
     )
     return Judgement(span(table), verdict, reason, *basis(table))
 
