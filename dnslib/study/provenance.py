@@ -46,7 +46,7 @@ def read(outputs: Path) -> dict:
 def finished(outputs: Path) -> dict[str, str]:
     """When each notebook was executed of which the provenance tells, by name; none where there is no provenance."""
     notebooks = read(outputs).get("notebooks", {}) if there(outputs) else {}
-    return {name: run["finished"] for name, run in notebooks.items() if run}
+    return {name: run.get("finished", "") for name, run in notebooks.items() if run}
 
 
 def there(outputs: Path) -> bool:
