@@ -130,8 +130,8 @@ def test_a_folder_is_replaced_as_a_whole_name_only():
     hidden = folders({"settings": {"data": "", "outputs": "outputs/quick"}})
     text = f"{PROJECT}/outputs/quick/a {PROJECT}-2/b {PROJECT}"
     assert cleaned(text, hidden) == f"outputs/quick/a {PROJECT}-2/b ."
-    written = json.dumps({"data": "/home/jürgen/noise", "other": "/home/jürgen"})
-    assert json.loads(cleaned(written, {"/home/jürgen": "~"})) == {"data": "~/noise", "other": "~"}
+    written = json.dumps({"data": "/daten/jürgen/noise", "other": "/daten/jürgen"})
+    assert json.loads(cleaned(written, {"/daten/jürgen": "~"})) == {"data": "~/noise", "other": "~"}
     assert cleaned("Linux 6.18.44-x (x86_64), Linux", {}) == "Linux (x86_64), Linux"
 
 
