@@ -12,9 +12,8 @@ reproduced, and is printed beside the verdict. Four principles hold for all rule
 
 The margins are ours, fixed before measuring. After the first published run four rules were made stricter, none laxer:
 C1 counts its repeats, C2 the intervals of the speedups, C6 the BAK and the place of CRUSE16, and C9 fails where
-fine-tuning surely harms. Opinion scores are MOS;
-intervals are over test clips (over rounds for speed), so with one seed a verdict is about these trained networks and
-not about what another seed would give.
+fine-tuning surely harms. Opinion scores are MOS; intervals are over test clips (over rounds for speed), so with one
+seed a verdict is about these trained networks and not about what another seed would give.
 
 ``c1_to_c13`` holds margins and rules, ``estimates`` what they compare and say, ``judging`` applies them to a run.
 """

@@ -64,10 +64,8 @@ def listed(published: Path) -> str:
     """Every published run: its notebooks, code, seeds and processor."""
     rows = []
     for folder in (published, *sorted(path.parent.parent for path in published.glob("*/results/provenance.json"))):
-        about, name = (
-            provenance.read(folder),
-            "this folder" if folder == published else f"[{folder.name}]({folder.name}/)",
-        )
+        about = provenance.read(folder)
+        name = "this folder" if folder == published else f"[{folder.name}]({folder.name}/)"
         last = max(notebook["finished"] for notebook in about["notebooks"].values() if notebook)
         ran = ", ".join(NUMBER.match(path.name)[0] for path in sorted(folder.glob("*.ipynb")))
         seeds = ", ".join(map(str, about["seeds"]))
@@ -142,7 +140,7 @@ def deployment(folders: Iterable[Path]) -> str:
             *(interval(row, f"{kind}speedup", "x") for kind in ("", "cold_", "paced_")),
         ]
         for folder in folders
-        for row in deployed(folder, "deployment")
+        for row in published_rows(folder, "deployment", "07_1")
         if row["chosen"] == "True"
     ]
     return table(head, chosen, left=2)
@@ -150,7 +148,7 @@ def deployment(folders: Iterable[Path]) -> str:
 
 def int8_quality(folder: Path) -> str:
     """By how much int8 changes the mean scores of DNSMOS at most, over all configurations."""
-    rows = [row for row in deployed(folder, "deployment_quality") if row["form"] == "int8"]
+    rows = [row for row in published_rows(folder, "deployment_quality", "07_1") if row["form"] == "int8"]
     deltas = [f"delta_{part}" for part in ("sig", "bak", "ovrl")]
     most, furthest = (
         max(abs(float(row[delta + end])) for row in rows for delta in deltas for end in ends)
@@ -159,12 +157,6 @@ def int8_quality(folder: Path) -> str:
     clips = f"{rows[0]['clips']} clips"
     bounds = f"by {most:.3f} at most (95 % intervals within ±{furthest:.3f})"
     return f"int8, {folder.name}: the mean of SIG, BAK and OVRL over {clips} changes {bounds}."
-
-
-def deployed(folder: Path, name: str) -> list[dict[str, str]]:
-    """The rows of a result of a published run of 07_1, one a network and form; MisuseError where it is missing."""
-    missing = f"in {folder.name}: publish a run of 07_1 under that name first"
-    return readme.rows(folder / "results" / f"{name}.csv", missing)
 
 
 def ovrl(name: str, row: dict[str, str]) -> str:
@@ -184,9 +176,14 @@ def delay(milliseconds: str) -> str:
 
 
 def result(folder: Path, name: str) -> dict[str, dict[str, str]]:
-    """The rows of a published run's result, by configuration; raises MisuseError where it is missing."""
-    missing = f"in {folder.name}: publish a run of 07_5 under that name first"
-    return {row["configuration"]: row for row in readme.rows(folder / "results" / f"{name}.csv", missing)}
+    """The rows of a result of 07_5, by configuration; raises MisuseError where it is missing."""
+    return {row["configuration"]: row for row in published_rows(folder, name, "07_5")}
+
+
+def published_rows(folder: Path, name: str, notebook: str) -> list[dict[str, str]]:
+    """The rows of a published run's result; MisuseError where it is missing, with the notebook that makes it."""
+    missing = f"in {folder.name}: publish a run of {notebook} under that name first"
+    return readme.rows(folder / "results" / f"{name}.csv", missing)
 
 
 if __name__ == "__main__":
