@@ -177,7 +177,7 @@ def summarise(table: pd.DataFrame, audio_seconds: float) -> pd.DataFrame:
     rows = []
     for loop, times in seconds.items():
         logarithms = np.log(seconds["plain"] / times)
-        low, high = _confidence(logarithms)
+        low, high = mean_interval(logarithms)
         rows.append(
             {"loop": loop, "seeds": len(times), "seconds": times.mean(),
              "audio_seconds_per_second": audio_seconds / times.mean(), "speedup": np.exp(logarithms.mean()),
@@ -186,8 +186,8 @@ def summarise(table: pd.DataFrame, audio_seconds: float) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _confidence(values: pd.Series) -> tuple[float, float]:
-    """95 % interval of the mean; the mean itself where nothing varies."""
+def mean_interval(values: pd.Series) -> tuple[float, float]:
+    """95 % interval of the mean by Student's t, for the few values that seeds give; the mean where nothing varies."""
     if values.std() == 0:
         return values.mean(), values.mean()
     from scipy import stats  # two seconds, of which the process of a loop needs none

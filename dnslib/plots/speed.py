@@ -36,7 +36,7 @@ def latency_bars(table: pd.DataFrame) -> Figure:
     axes.set_yticks(rows, names)
     axes.set_ylim(len(table) - 0.4, -0.6)
     axes.set_xlim(0, ends.max() * 1.22)
-    axes.set_xlabel("latency of one 10 ms frame, ms  (95 % interval)")
+    axes.set_xlabel("latency of one frame, ms  (95 % interval)")
     axes.grid(axis="y", visible=False)
     return figure
 
@@ -114,7 +114,7 @@ def ladder(table: pd.DataFrame) -> Figure:
     axes.set_ylim(rows[-1] + 0.8, -0.8)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("latency of one 10 ms frame, ms  (bars: back to back, 95 % interval; bold: chosen)")
+    axes.set_xlabel("latency of one frame, ms  (bars: back to back, 95 % interval; bold: chosen)")
     axes.grid(axis="y", visible=False)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)

@@ -3,16 +3,20 @@
 Nothing in these tables is typed by hand. The scores of the published weights come from two runs of 07_5: ``held``, on
 the test split of the data that the weights were trained on, and ``elsewhere``, on recordings of which nothing was used
 to train. ``deployment`` is a run of 07_1 with these weights, ``deployment_amd`` one with earlier weights on another
-processor. The whole study was run a ``second`` time.
+processor. The whole study was run a ``second`` time, and Figure 1 and Table 3 of it with a ``third_seed``.
 """
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from statistics import fmean
+
+import pandas as pd
 
 from dnslib.errors import MisuseError
 from dnslib.paths import PROJECT
+from dnslib.plain_training import mean_interval
 from dnslib.published import WEIGHTS
 from dnslib.study import provenance, readme
 from dnslib.study.readme import interval, table, thousands
@@ -52,6 +56,7 @@ def update(
         runs: {
             "runs": listed(published),
             "second": readme.numbers(second),
+            "seeds": "\n\n".join(seeds([second, published / "third_seed"])),
             "deployment": "\n\n".join([deployment(forms), *map(int8_quality, forms)]),
         },
     }  # all of them, before the first text changes
@@ -127,6 +132,37 @@ def both(held: Path, elsewhere: Path) -> str:
     ]
     heads = [f"OVRL, {clips} (over noisy)" for clips in ("held-out clips", "clips from elsewhere")]
     return table(["", "parameters", "delay, ms", *heads], rows)
+
+
+def seeds(folders: Iterable[Path]) -> Iterator[str]:
+    """What each seed of runs by one recipe says: pruned against CRUSE32, and pruned against directly trained."""
+    folders = list(folders)
+    yield by_seed(folders, "figure_1_seeds", "05_0", "ΔOVRL against CRUSE32")
+    yield by_seed(folders, "table_3_seeds", "05_1", "ΔOVRL, pruned minus direct")
+
+
+def by_seed(folders: Iterable[Path], name: str, notebook: str, title: str) -> str:
+    """ΔOVRL of each seed, paired with the reference of the same seed; the mean with its interval over seeds."""
+    found: dict[str, dict[int, dict[str, str]]] = {}
+    for folder in folders:
+        for row in published_rows(folder, name, notebook):
+            if row["delta_ovrl_ci_low"] != row["delta_ovrl_ci_high"]:  # those of the reference
+                found.setdefault(row["configuration"], {})[int(row["seed"])] = row
+    shown = sorted({seed for rows in found.values() for seed in rows})
+    rows = [
+        [name, *(interval(of_seed[seed], "delta_ovrl", sign="+") if seed in of_seed else "" for seed in shown),
+         mean_of_seeds([float(row["delta_ovrl"]) for row in of_seed.values()])]
+        for name, of_seed in found.items()
+    ]  # fmt: skip
+    return table([title, *(f"seed {seed}" for seed in shown), "mean of the seeds"], rows)
+
+
+def mean_of_seeds(values: list[float]) -> str:
+    """A mean with its interval over seeds; nothing where one seed tells no spread."""
+    if len(values) < 2:
+        return ""
+    mean, (low, high) = fmean(values), mean_interval(pd.Series(values))
+    return interval({"mean": mean, "mean_ci_low": low, "mean_ci_high": high}, "mean", sign="+")
 
 
 def deployment(folders: Iterable[Path]) -> str:
