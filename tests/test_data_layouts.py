@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from dnslib.data import layouts, noisy_clips, prepare
+from dnslib.data import layouts, noisy_clips, prepare, sources
 from dnslib.data.corpora import SPLITS
 from dnslib.errors import MisuseError
 
@@ -133,6 +133,36 @@ def test_a_wideband_copy_is_taken_once(tmp_path):
         "datasets/clean", "datasets/noise"]  # fmt: skip
 
 
+def test_a_fullband_corpus_that_is_there_only_once_is_taken(tmp_path):
+    """Also where the data folder itself is called after fullband."""
+    data = tmp_path / "dns_fullband"
+    write(data, ["datasets/Track1_Headset/read_speech/a.wav", "datasets_fullband/clean_fullband/read_speech/b.wav",
+                 "datasets/clean/read_speech/b.wav", "noise_fullband/a.wav"])  # fmt: skip
+    layout = layouts.recognise(data)
+    assert {root.relative_to(data).as_posix() for root in layout.speech} == {
+        "datasets/Track1_Headset", "datasets/clean"}  # fmt: skip
+    assert layout.noise == (data / "noise_fullband",)
+
+
+def test_what_the_synthesiser_of_the_challenge_made_is_left_alone(tmp_path):
+    """Its clean and noise are copies, under numbers that tell neither readers nor sounds."""
+    write(
+        tmp_path, [f"training_set/{kind}/{kind}_fileid_{n}.wav" for kind in ("clean", "noise", "noisy") for n in (1, 2)]
+    )
+    write(tmp_path, ["datasets_fullband/read_speech/a.wav", "datasets_fullband/noise/--9VR_F7CtY.wav"])
+    layout = layouts.recognise(tmp_path)
+    assert [root.relative_to(tmp_path).as_posix() for root in (*layout.speech, *layout.noise)] == [
+        "datasets_fullband/read_speech", "datasets_fullband/noise"]  # fmt: skip
+
+
+def test_corpora_beside_a_clean_folder_are_taken_too(tmp_path):
+    write(
+        tmp_path,
+        ["pdns_training_set/raw/clean/read_speech/a.wav", "datasets/read_speech/b.wav", "datasets/noise/c.wav"],
+    )
+    assert {root.name for root in layouts.recognise(tmp_path).speech} == {"clean", "read_speech"}
+
+
 def voicebank_tree(root):
     """Six speakers, four noises, as in the published set: clean + noise = noisy, logs of file, noise and SNR."""
     noises = {}
@@ -216,6 +246,47 @@ def test_plain_folders_name_speakers_by_folder_or_file(tmp_path):
     assert set(by_name(corpora, "speech").values()) == {"ann", "19", "07"}
     assert {s for s in by_name(corpora, "noise").values() if s[:7] != "babble-"} == {
         "noises/rain", "noises/fan", "noises/bus"}  # fmt: skip
+
+
+def test_plain_noise_of_training_and_test_folders_is_one_noise(tmp_path):
+    """By the name of its folder or file, and where a file was copied under another name."""
+    write(tmp_path, [f"train/clean/p{n}/a.wav" for n in range(4)], 3.0)
+    for part, take in (("train", 1), ("test", 2)):
+        names = (f"street/{take}.wav", f"fan_0{take}.wav", f"rain/{take}.wav", f"only_{part}.wav")
+        write(tmp_path / part / "noise", names)
+    copy = tmp_path / "test" / "noise" / "copy.wav"
+    copy.write_bytes((tmp_path / "train" / "noise" / "only_train.wav").read_bytes())
+    sounds = by_name(prepared(tmp_path, tmp_path), "noise")
+    for name in ("street/{}.wav", "fan_0{}.wav", "rain/{}.wav"):
+        assert sounds["train/noise/" + name.format(1)] == sounds["test/noise/" + name.format(2)]
+    assert sounds["train/noise/only_train.wav"] == sounds["test/noise/copy.wav"]
+    assert sounds["train/noise/only_train.wav"] != sounds["test/noise/only_test.wav"]
+
+
+@pytest.mark.parametrize("name", ["reverberant_speech", "clean_reverb", "no_reverb", "reverb-speech"])
+def test_speech_in_rooms_is_no_room_and_not_clean(name, tmp_path):
+    write(tmp_path, ["clean/p1/a.wav", "noise/a.wav", f"{name}/a.wav", "reverb/a.wav"])
+    layout = layouts.recognise(tmp_path)
+    assert ([one.name for one in layout.speech], [one.name for one in layout.rooms]) == (["clean"], ["reverb"])
+
+
+@pytest.mark.parametrize(
+    ("name", "speaker"),
+    [("LibriSpeech/train-clean-100/19/198/19-198-0000.flac", "19"), ("LibriSpeech/dev-other/84/121123/x.flac", "84"),
+     ("VCTK/wav48_silence_trimmed/p225/p225_001_mic1.flac", "p225"), ("VCTK/wav48/p226/p226_001.wav", "p226"),
+     ("arctic/bdl/wav/a0001.wav", "bdl"), ("one/wav/a.wav", "one")],
+)  # fmt: skip
+def test_speakers_are_found_below_folders_of_subset_and_format(name, speaker):
+    assert sources.speech_sources({name: 5.0}, "speech") == {name: speaker}
+
+
+@pytest.mark.parametrize(
+    ("stem", "source"),
+    [("street_0001", "street"), ("street_0002", "street"), ("-1416t6Z712", "audioset/-1416t6Z712"),
+     ("kNs-3aDg_01", "audioset/kNs-3aDg_01")],
+)  # fmt: skip
+def test_a_numbered_name_is_no_video(stem, source):
+    assert sources.dns_noise(f"noise/{stem}.wav") == source
 
 
 def test_a_folder_of_none_of_the_layouts_is_told_what_is_accepted_in_one_line(tmp_path):

@@ -288,6 +288,15 @@ def test_shares_of_the_splits():
     assert sorted(assign_splits(dict.fromkeys("abc", 1.0), "speakers").values()) == sorted(SPLITS)
 
 
+@pytest.mark.parametrize("rest", [{"b": 5.0, "c": 5.0}, {"b": 2.0, "c": 6.0, "d": 6.0}, {"b": 6.0, "c": 6.0, "d": 6.0}])
+@pytest.mark.parametrize("large", ["a", "e", "f", "g"])  # the order follows a hash of the names
+def test_the_large_one_of_few_sources_is_for_training(large, rest):
+    """As of LibriSpeech's train-clean-100, dev-clean and test-clean, taken as three sources."""
+    chosen = assign_splits({large: 90.0, **rest}, "speakers")
+    assert chosen[large] == "train"
+    assert set(chosen.values()) == set(SPLITS)
+
+
 def test_sources_of_recordings():
     source = sources.noise_source
     assert source("esc/rain/1-2345-A-10.wav") == source("esc/rain/1-2345-B-10.wav") != source("esc/rain/1-99-A-10.wav")

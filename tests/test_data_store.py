@@ -37,7 +37,7 @@ def wav(values):
     return head + samples
 
 
-def many(root, speakers, files, samples=48):
+def many(root, speakers, files, samples=480):
     """Short, all different files: ``speech/<speaker>/x/<n>.wav``, and three noises."""
     rng = np.random.default_rng(0)
     for speaker in range(speakers):
@@ -149,7 +149,7 @@ def test_files_that_cannot_be_read_this_time_are_listed_and_read_the_next_time(t
         if path.name == "00001.wav" and "s002" in str(path):
             raise PermissionError(errno.EACCES, "Permission denied")
         if path.name == "00002.wav" and "s003" in str(path):
-            path.write_bytes(wav(range(1, 60)))
+            path.write_bytes(wav(range(1, 600)))
         return content
 
     with monkeypatch.context() as patch:
@@ -163,6 +163,35 @@ def test_files_that_cannot_be_read_this_time_are_listed_and_read_the_next_time(t
     assert "3 files of" in capsys.readouterr().out
     skipped = (prepared(data, tmp_path / "out").folder / "skipped.txt").read_text().splitlines()
     assert skipped == ["speech/s001/x/bad.wav cannot be decoded as audio"]
+
+
+def test_links_in_a_circle_cost_only_themselves(tmp_path):
+    data = many(tmp_path / "data", speakers=4, files=2)
+    for link in (data / "speech/s001/x/circle", data / "speech/s001/x/gone.wav", data / "circle"):
+        link.symlink_to(link.name if link.name == "circle" else "nowhere.wav")
+    corpora = prepared(data, tmp_path / "out")
+    assert (corpora.folder / "skipped.txt").read_text().splitlines() == [
+        "speech/s001/x/gone.wav cannot be read: No such file or directory"]  # fmt: skip
+    assert sum(len(getattr(corpora, split).speech) for split in ("train", "validation", "test")) == 8
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate", "reason"),
+    [(1, 48_000, "is shorter than one frame of 20 ms"), (319, RATE, "is shorter than one frame of 20 ms"),
+     (500_000, 1, "has a sample rate of 1 Hz"), (500_000, 1_500_000, "has a sample rate of 1500000 Hz")],
+)  # fmt: skip
+def test_a_file_too_short_or_with_nonsense_in_its_header_is_listed(samples, rate, reason, tmp_path):
+    """Taken at its word, the one of 1 Hz is 30 GB at 16 kHz."""
+    data = many(tmp_path / "data", speakers=4, files=1)
+    bad = bytearray(wav([9999] * samples))
+    struct.pack_into("<I", bad, 24, rate)
+    for name in ("speech/s009/x/1.wav", "noise/home/d/1.wav", "rir/hall/1.wav"):
+        (data / name).parent.mkdir(parents=True)
+        (data / name).write_bytes(bad)
+    skipped = (prepared(data, tmp_path / "out").folder / "skipped.txt").read_text().splitlines()
+    assert skipped[:2] == [f"speech/s009/x/1.wav {reason}", f"noise/home/d/1.wav {reason}"]
+    rooms = {1: ["rir/hall/1.wav is empty"], 319: []}  # a response may be short
+    assert skipped[2:] == rooms.get(samples, [f"rir/hall/1.wav {reason}"])
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
@@ -194,7 +223,7 @@ def test_a_folder_that_may_not_be_listed_is_one_line(tmp_path, monkeypatch, caps
 
 def test_a_full_disk_is_one_line_and_what_is_done_is_kept(tmp_path, monkeypatch, decoded):
     data = many(tmp_path / "data", speakers=4, files=100)
-    write, left = os.pwrite, [100 * 96]
+    write, left = os.pwrite, [100 * 960]
 
     def until_full(file, content, place):
         left[0] -= len(content)

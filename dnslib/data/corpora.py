@@ -142,8 +142,9 @@ def assign_splits(minutes: dict[str, float], what: str) -> dict[str, str]:
         )
     free = sorted(minutes, key=lambda source: sha256(source.encode()).digest())
     chosen: dict[str, str] = {}
-    for kept_back, (split, share) in zip((2, 1), SHARES.items(), strict=True):  # sources that later splits need
+    for split, share in SHARES.items():
         needed, taken = share * sum(minutes.values()), 0.0
+        kept_back = len(SPLITS) - 1 - len(set(chosen.values()))  # sources that the splits without any still need
         for source in list(free):
             if taken < needed and minutes[source] <= needed / 2 and len(free) > kept_back:
                 chosen[source], taken = split, taken + minutes[source]

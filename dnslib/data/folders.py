@@ -14,10 +14,11 @@ import numpy as np
 import soundfile
 import soxr
 
-from dnslib.sampling import SAMPLE_RATE
+from dnslib.sampling import HOP, SAMPLE_RATE
 
 READ = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64"}
 UNREAD = {".m4a", ".mp4", ".aac", ".wma", ".amr", ".webm", ".raw", ".pcm", ".sph"}  # sound too, so each is told
+LOWEST_RATE, HIGHEST_RATE = 2_000, 1_000_000  # Hz; what a damaged header says can be far off, and fill the memory
 UNREADABLE = (TypeError, UnicodeError)  # a .raw file, which tells no sample rate; a file name that is not UTF-8
 
 
@@ -46,11 +47,14 @@ def entries(folder: str | Path, closed: list[str] | None = None) -> list[Entry]:
 
 
 def walk(root: str, below: str, seen: set, closed: list[str] | None = None) -> Iterator[str]:
-    """Names, below ``root``, of the recordings in the folder ``below`` and its folders, in no order."""
+    """Names, below ``root``, of the recordings in the folder ``below`` and its folders.
+
+    A link that leads nowhere counts as a file, which cannot be read.
+    """
     try:
         status = os.stat(os.path.join(root, below))
         with os.scandir(os.path.join(root, below)) as scanned:
-            inside = [(entry.name, entry.is_dir(), entry.is_file()) for entry in scanned]
+            inside = sorted((entry.name, leads_to_folder(entry), may_be_file(entry)) for entry in scanned)
     except OSError:
         if closed is not None:
             closed.append(below or os.path.basename(root))
@@ -64,6 +68,17 @@ def walk(root: str, below: str, seen: set, closed: list[str] | None = None) -> I
             yield from walk(root, path, seen, closed)
         elif is_file and not name.startswith(".") and os.path.splitext(name)[1].lower() in READ | UNREAD:
             yield path
+
+
+def leads_to_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle, or into a folder that is closed
+        return False
+
+
+def may_be_file(entry: os.DirEntry) -> bool:
+    return entry.is_symlink() or entry.is_file()
 
 
 def files(folder: Path, closed: list[str] | None = None) -> list[Path]:
@@ -119,6 +134,8 @@ def decoded(path: Path | io.BytesIO) -> tuple[np.ndarray, int]:
         raise Unusable("cannot be decoded as audio") from None
     if samples.size == 0:
         raise Unusable("is empty")
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise Unusable(f"has a sample rate of {rate} Hz")
     if not np.isfinite(samples).all():
         raise Unusable("holds NaN or infinite samples")
     return samples, rate
@@ -130,10 +147,20 @@ def converted(samples: np.ndarray, rate: int) -> np.ndarray:
     return mono if rate == SAMPLE_RATE else soxr.resample(mono, rate, SAMPLE_RATE).astype(np.float32)
 
 
+def long_enough(waveform: np.ndarray) -> np.ndarray:
+    """A waveform ``(samples,)`` at 16 kHz, or Unusable where it does not fill a frame."""
+    if waveform.size < 2 * HOP:
+        raise Unusable("is shorter than one frame of 20 ms")
+    return waveform
+
+
 def read_room(path: Path | io.BytesIO) -> np.ndarray:
     """The first channel of an impulse response at 16 kHz: a mean of channels would comb it."""
     samples, rate = read_as_is(path)
-    return converted(samples[:, :1], rate)
+    response = converted(samples[:, :1], rate)
+    if not response.size:
+        raise Unusable("is empty")
+    return response
 
 
 def difference(noisy: np.ndarray, clean: np.ndarray) -> np.ndarray:

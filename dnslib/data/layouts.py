@@ -6,7 +6,7 @@
 * VoiceBank+DEMAND: ``clean_trainset_28spk_wav``, ``noisy_…``, ``…_testset_wav``; its noise is noisy minus clean, and
   the noise's name, which is its source, stands in ``log_trainset_28spk.txt`` and ``log_testset.txt``;
 * MS-SNSD: ``clean_train``, ``clean_test``, ``noise_train``, ``noise_test``; mixtures made from them are left alone;
-* plain: folders whose names say clean, speech or voice, and noise; maybe rir or impulse.
+* plain: folders whose names say clean, speech or voice, and noise; maybe rir, impulse or reverb.
 
 Their own division into training and test sets is not used: `sources` says what may not be divided, and the splits are
 made from that.
@@ -35,10 +35,14 @@ _DNS = {
     "noise": re.compile(r"noise(_fullband)?", re.IGNORECASE),
     "rooms": re.compile(r"impulse_responses(_fullband)?", re.IGNORECASE),
 }
-_VOICEBANK = re.compile(r"(clean|noisy)_((?:trainset_\d+spk|testset))_wav.*")
+_VOICEBANK = re.compile(r"(clean|noisy)_((?:trainset(?:_\d+spk)?|testset))_wav.*")
 _SNSD = (("clean_test", "clean_train"), ("noise_test", "noise_train"))
 _PLAIN = {  # the first that matches
-    "": re.compile(r"noisy|mix|enhanced|denoised", re.IGNORECASE),
+    "": re.compile(
+        r"noisy|mix|enhanced|denoised|reverberant|(no|with)_?reverb|(clean|speech|voice).*reverb|"
+        r"reverb.*(clean|speech|voice)",
+        re.IGNORECASE,
+    ),
     "noise": re.compile(r"noise", re.IGNORECASE),
     "rooms": re.compile(r"rirs?\b|rirs?_|impulse|reverb", re.IGNORECASE),
     "speech": re.compile(r"clean|speech|voice", re.IGNORECASE),
@@ -133,15 +137,15 @@ def dns(data: Path) -> Layout | None:
     corpora = []
     for folder in below(data, 4, lambda name: any(one.fullmatch(name) for one in _DNS.values()) or is_corpus(name)):
         kind = next((kind for kind, pattern in _DNS.items() if pattern.fullmatch(folder.name)), None)
-        if kind or is_corpus(folder.name):
+        if (kind or is_corpus(folder.name)) and not is_synthesised(folder):
             (found[kind] if kind else corpora).append(folder)
     inside = [one for root in found["speech"] for one in below(root, 5, is_corpus) if is_corpus(one.name)]
-    speech = found["speech"] or corpora
+    speech = found["speech"] + corpora
     if not speech or not found["noise"] or not (inside or corpora or any(map(holds_books, speech))):
         return None
     rules = {"speakers": sources.each(sources.dns_speaker), "noise_source": sources.dns_noise}
     rules |= {"room_source": sources.dns_room, "is_room": sources.is_dns_room}
-    roots = (wideband(speech), wideband(found["noise"]), wideband(found["rooms"]))
+    roots = (wideband(one, data) for one in (speech, found["noise"], found["rooms"]))
     return Layout(dns_name(data, inside + corpora), data, *roots, **rules)
 
 
@@ -149,15 +153,22 @@ def is_corpus(name: str) -> bool:
     return name.lower() in sources.DNS_CORPORA
 
 
+def is_synthesised(folder: Path) -> bool:
+    """Whether the challenge's synthesiser wrote a folder, beside its mixtures: copies of what lies elsewhere."""
+    return (folder.parent / "noisy").is_dir()
+
+
 def holds_books(folder: Path) -> bool:
     """Whether the first file is a LibriVox reading as in all challenges."""
     return "_reader_" in next((name for name in folders.walk(str(folder), "", set())), "")
 
 
-def wideband(roots: list[Path]) -> tuple[Path, ...]:
-    """Without fullband copies of what is there in wideband too."""
-    narrow = [root for root in roots if "fullband" not in str(root).lower()]
-    return tuple(narrow or roots)
+def wideband(roots: list[Path], data: Path) -> tuple[Path, ...]:
+    """Without fullband copies of what is there in wideband too: ``datasets_fullband/clean_fullband`` is one of
+    ``datasets/clean``."""
+    names = {root: root.relative_to(data).as_posix().lower() for root in roots}
+    wide = {name for name in names.values() if "_fullband" not in name}
+    return tuple(root for root, name in names.items() if name in wide or name.replace("_fullband", "") not in wide)
 
 
 def dns_name(data: Path, corpora: list[Path]) -> str:
@@ -192,15 +203,23 @@ def noise_names(data: Path, subsets: list[str]) -> dict[str, str]:
     """The noise in every noisy file, from the logs: lines of file, noise, SNR in dB."""
     names = {}
     for subset in subsets:
-        log = next(iter(sorted(data.rglob(f"log_{subset}.txt"))), None)
-        if log is None:
+        logs = sorted(data.rglob(f"log_{subset}.txt"))[:1] or sorted(data.rglob(f"log_{subset}_*.txt"))
+        if not logs:
             raise MisuseError(
                 f"VoiceBank+DEMAND in {data} lacks log_{subset}.txt, from its logfiles.zip: "
                 "it names the noises, so that none is in training and in test."
             )
-        lines = (line.split() for line in log.read_text(encoding="utf-8", errors="replace").splitlines())
-        names |= {fields[0].removesuffix(".wav"): fields[1] for fields in lines if len(fields) > 1}
+        for log in logs:
+            lines = (line.split() for line in log_text(log).splitlines())
+            names |= {fields[0].removesuffix(".wav"): fields[1] for fields in lines if len(fields) > 1}
     return names
+
+
+def log_text(log: Path) -> str:
+    try:
+        return log.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise MisuseError(f"{log}, which names the noises, cannot be read: {error.strerror}.") from None
 
 
 def paired(noisy: Path, clean: Path, prefix: str, closed: list[str]) -> list[Item]:
@@ -233,8 +252,8 @@ def plain(data: Path) -> Layout | None:
     return Layout(
         "plain folders", data, *(tuple(found[kind]) for kind in KINDS),
         speakers=lambda seconds: speakers_below(seconds, "speech"),
-        noise_source=lambda name: sources.noise_source(below_kind(name, "noise")),
-        room_source=lambda name: sources.plain_room(below_kind(name, "rooms")),
+        noise_source=lambda name: sources.noise_source(from_kind(name, "noise")),
+        room_source=lambda name: sources.plain_room(from_kind(name, "rooms")),
     )  # fmt: skip
 
 
@@ -247,9 +266,16 @@ def speakers_below(seconds: dict[str, float], kind: str) -> dict[str, str]:
 
 def below_kind(name: str, kind: str) -> str:
     """``train/clean/p226/1.wav`` -> ``train clean/p226/1.wav``: one folder, then what is below it."""
+    short = from_kind(name, kind)
+    above = name.removesuffix(short).replace("/", " ")
+    return above + short
+
+
+def from_kind(name: str, kind: str) -> str:
+    """``train/noise/street/1.wav`` -> ``noise/street/1.wav``: the street of ``test/noise`` may be the same."""
     parts = name.split("/")
     depth = next((place for place, part in enumerate(parts[:-1]) if said(part) == kind), 0)
-    return "/".join([" ".join(parts[: depth + 1]), *parts[depth + 1 :]])
+    return "/".join(parts[depth:])
 
 
 def said(name: str) -> str | None:
@@ -274,7 +300,7 @@ def below(root: Path, depth: int, stop: Callable[[str], bool], skip: re.Pattern 
     """
     try:
         with os.scandir(root) as scanned:
-            names = sorted(one.name for one in scanned if one.is_dir() and one.name[0] != ".")
+            names = sorted(one.name for one in scanned if folders.leads_to_folder(one) and one.name[0] != ".")
     except OSError:
         return
     for name in names:

@@ -16,7 +16,7 @@ from dnslib.data.corpora import Corpus
 from dnslib.data.preparation import Split
 from dnslib.errors import MisuseError
 from dnslib.machine import one_torch_thread
-from dnslib.sampling import HOP, SAMPLE_RATE
+from dnslib.sampling import SAMPLE_RATE
 
 SNR_DB = (5.0, 10.0, -10.0, 35.0)  # mean, spread, lowest, highest; mean and spread: CRUSE paper, section 3
 LEVEL_DBFS = (-28.0, 10.0, -50.0, -12.0)
@@ -143,9 +143,7 @@ def noisy_clips(folder: str | Path) -> list[Clip]:
         name = paths.readable(path.relative_to(folder))
         try:
             samples, rate = folders.read_as_is(path)
-            noisy = folders.converted(samples, rate)
-            if noisy.size < 2 * HOP:
-                raise folders.Unusable("is shorter than one frame of 20 ms")
+            noisy = folders.long_enough(folders.converted(samples, rate))
         except folders.Unusable as reason:
             print(f"{name} is skipped: it {reason}.", flush=True)
             continue

@@ -125,12 +125,33 @@ def read_part(layout: Layout, items: list[Item], store: Store) -> Part:
         sources = [sources[name] for name in names]
     else:
         sources = [layout.noise_source(name) for name in names]
+    sources = joined_by_content(sources, starts)
     rows = ({"source": source, "length": length} for source, length in zip(sources, lengths.tolist(), strict=True))
     splits = assign_splits(minutes_by_source(rows), _WORDS[store.kind])
     columns = {"kind": store.kind, "split": [splits[source] for source in sources], "source": sources, "name": names}
     index = pd.DataFrame(columns | {"start": starts, "length": lengths})
     store.write_header()
     return Part(store.kind, index, store.digest(starts, lengths), skipped, found.passing)
+
+
+def joined_by_content(sources: list[str], starts: np.ndarray) -> list[str]:
+    """Sources, as one where they hold the same recording, which then lies at the same place of the store.
+
+    The name is that of the first in the alphabet.
+    """
+    leader: dict[str, str] = {}
+
+    def find(source: str) -> str:
+        while source in leader:
+            source = leader[source]
+        return source
+
+    first: dict[int, str] = {}
+    for source, start in zip(sources, starts.tolist(), strict=True):
+        low, high = sorted((find(source), find(first.setdefault(start, source))))
+        if low != high:
+            leader[high] = low
+    return [find(source) for source in sources]
 
 
 def build(
@@ -168,6 +189,8 @@ def recorded_rooms(layout: Layout, items: list[Item]) -> tuple[dict[str, list[np
         except ValueError as reason:  # Unusable, or a channel of silence
             skipped.append(f"{below(layout, one)} {reason}")
             passing += isinstance(reason, folders.Passing)
+        except (RuntimeError, OverflowError, MemoryError):  # nonsense in a header
+            skipped.append(f"{below(layout, one)} cannot be decoded as audio")
         else:
             found.setdefault(layout.room_source(one.name), []).append(response)
     sizes = {source: float(len(responses)) for source, responses in found.items()}

@@ -117,7 +117,7 @@ def decode(item: Item, find: Callable[[bytes], Recorded | None] = lambda content
     if find(content):
         return Decoded(content)
     try:
-        waves = [folders.read(io.BytesIO(one)) for one in contents]
+        waves = [folders.long_enough(folders.read(io.BytesIO(one))) for one in contents]
         return Decoded(content, waves[0] if len(waves) == 1 else folders.difference(*waves))
     except folders.Unusable as reason:
         return Decoded(content, reason=str(reason))

@@ -2,7 +2,8 @@
 
 A source never stands in two splits, so a rule that is unsure joins rather than separates. Names are paths below a root,
 with "/". The rules of the own layout (``speech/<corpus>/<speaker>/…``, ``noise/<corpus>/<class>/…``, ``rir/<room>/…``):
-* speech: the name of the speaker's folder, so a speaker of two corpora is one source; a corpus without speaker folders
+* speech: the name of the speaker's folder, so a speaker of two corpora is one source; folders that only say subset or
+  format, such as ``train-clean-100`` or ``wav48``, are passed over; a corpus without speaker folders
   is one source as a whole, and so is one of single words (median under 2.5 s), whose folders are words, not speakers;
 * noise: corpus and class folder; files named as in ESC-50 (fold-clip-take-class) by their clip; files right under
   the corpus by their name without a trailing number, as ``train_01`` and ``train_02`` are pieces of one recording;
@@ -22,6 +23,9 @@ DNS_CORPORA = {  # folders of clean speech in the DNS Challenges 1 to 5
     "vocalset_48khz_mono",
 }  # fmt: skip
 _ESC50 = re.compile(r"\d-(\d+)-[A-Z]-\d+$")
+_SUBSET = re.compile(
+    r"(train|dev|test|valid(ation)?)([-_](clean|other))?([-_]\d+)?|wavs?(\d+.*)?|flac|audio|clips", re.I
+)
 _PIECE = re.compile(r"[_-]?\d+$")
 _DNS_SPEAKERS = (  # (what to look for, source); in the whole name
     (re.compile(r"reader_(\d+)"), "reader/{}"),  # LibriVox: book_00000_chp_0009_reader_06709_0_seg_1
@@ -37,7 +41,7 @@ _DNS_SPEAKERS = (  # (what to look for, source); in the whole name
     (re.compile(r"BAC\d+S(\d+)W\d+"), "aishell/{}"),
 )
 _FREESOUND = re.compile(r"Freesound_validated_([^_.]+)")
-_YOUTUBE = re.compile(r"[\w-]{11}")
+_YOUTUBE = re.compile(r"(?![a-z]+[_-]?\d+$)[\w-]{11}", re.IGNORECASE)  # not street_0001
 _NAMED = re.compile(r"(?:^|[_-])(?:reader|speaker|spkr?|talker)[_-]?([0-9a-z]+)", re.IGNORECASE)
 _PTDB = re.compile(r"(?:mic|lar)_([FM]\d\d)_")
 
@@ -51,10 +55,14 @@ def speech_sources(seconds: dict[str, float], whole: str) -> dict[str, str]:
     for corpus, names in corpora.items():
         single_words = np.median([seconds[name] for name in names]) < SINGLE_WORDS_SECONDS
         for name in names:
-            parts = name.split("/")
-            joined = single_words or len(parts) < 3
-            sources[name] = (corpus if len(parts) > 1 else whole) if joined else parts[1]
+            speaker = "" if single_words else speaker_folder(name)
+            sources[name] = speaker or (corpus if "/" in name else whole)
     return sources
+
+
+def speaker_folder(name: str) -> str:
+    """The first folder below the corpus that does not only say subset or format; "" where there is none."""
+    return next((folder for folder in name.split("/")[1:-1] if not _SUBSET.fullmatch(folder)), "")
 
 
 def noise_source(name: str, whole: str = "noise") -> str:
@@ -140,7 +148,7 @@ def snsd_noise(name: str) -> str:
 def plain_speakers(seconds: dict[str, float]) -> dict[str, str]:
     """As in the own layout; in a folder without speaker folders the names of the files tell the speakers."""
     sources = speech_sources(seconds, "speech")
-    flat = [name for name in seconds if name.count("/") < 2]
+    flat = [name for name in seconds if not speaker_folder(name)]
     return sources | {name: first_field(name) for name in flat}
 
 

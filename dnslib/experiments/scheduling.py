@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dnslib.experiments.laboratory import Laboratory
 
 JOB = "dnslib.experiments:do_job"  # what a worker calls
-FILE_SECONDS = 30.0  # that a shared file system may take to show what another machine wrote
+FILE_SECONDS = 120.0  # that a shared file system may take to show what another machine wrote; NFS forgets after 60
 
 
 def train_all(laboratory: "Laboratory", runs: Iterable[Run]) -> None:
