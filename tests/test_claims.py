@@ -415,7 +415,24 @@ def test_every_table_of_a_claim_needs_enough_rounds(rounds):
     tables = {"figure_1": figure_1(), "figure_1_against_cruse16": against_cruse16()}
     tables = {name: table.assign(rounds=count) for (name, table), count in zip(tables.items(), rounds, strict=True)}
     expected = REPRODUCED if min(rounds) == 30 else UNDECIDED
-    assert claims.judge(tables).set_index("id").loc["C6", "verdict"] == expected
+    assert claims.judge(tables | {"table_2": timed()}).set_index("id").loc["C6", "verdict"] == expected
+
+
+def timed(check=1.0, half=0.01):
+    """As much of Table 2 as rules read that rank speeds: CRUSE32 against itself."""
+    return pd.DataFrame([{"configuration": claims.SELF_CHECK, "rounds": 30} | interval("speedup", check, half)])
+
+
+@pytest.mark.parametrize("claim", ["C2", "C6"])
+@pytest.mark.parametrize(
+    ("check", "half", "expected"),
+    [(1.0, 0.01, REPRODUCED), (0.96, 0.009, REPRODUCED), (0.94, 0.005, UNDECIDED), (1.0, 0.06, UNDECIDED)],
+)
+def test_speeds_a_few_per_cent_apart_are_not_ranked_by_a_clock_that_is_off(claim, check, half, expected):
+    tables = {"figure_1": figure_1(), "figure_1_against_cruse16": against_cruse16(), "table_2": timed(check, half)}
+    found = claims.judge(tables).set_index("id").loc[claim]
+    assert found["verdict"] == expected
+    assert ("The clock was off" in found["reason"]) == (expected == UNDECIDED)
 
 
 def test_a_verdict_never_holds_what_was_published():

@@ -8,7 +8,18 @@ import pytest
 from dnslib import MisuseError, published
 from dnslib.paths import PROJECT
 from dnslib.study import card, readme
-from dnslib.study.card import PUBLISHED, both, by_seed, deployment, files, int8_quality, listed, look_ahead, scores
+from dnslib.study.card import (
+    PUBLISHED,
+    both,
+    by_seed,
+    clock,
+    deployment,
+    files,
+    int8_quality,
+    listed,
+    look_ahead,
+    scores,
+)
 
 WEIGHTS = """configuration,parameters,delay_ms,steps,digest
 CRUSE32,8581153,30.0,15500,0a
@@ -114,6 +125,11 @@ P.875,int8,60,0,0,0,-0.003,-0.006,0.001,0,0,0
     assert cells(text, "P.875 exact")[2] == "0.12"
     assert "plain" not in text
     assert text.count("P.875 exact") == 2  # once a run
+    assert clock(folder) == "deployment: the self check is in the notebook."
+    itself = "1.0,0.98,1.02,1.01,1,1.02,0.99,0.9,1.1"
+    (folder / "results" / "deployment_self_check.csv").write_text(f"model,{speedups}\nself_check,{itself}\n")
+    three = "1.00x [0.98, 1.02], 1.01x [1.00, 1.02], 0.99x [0.90, 1.10]"
+    assert clock(folder) == f"deployment: CRUSE32 against itself, in the same three ways, {three}."
     assert "over 60 clips changes by 0.003 at most (95 % intervals within ±0.006)." in int8_quality(folder)
 
 

@@ -66,6 +66,7 @@ def test_outputs_inside_the_project_are_relative_so_that_it_can_be_moved(noteboo
         ("seed", "true", "seed is True, but must be int"),
         ("seed", "", "seed is None, but must be int"),
         ("seed", "[1", "'\\[1' of parameter seed is not YAML"),
+        ("seed", "2020-13-45", "'2020-13-45' of parameter seed is not YAML"),
         ("learning_rate", "fast", "learning_rate is 'fast', but must be float"),
         ("ratios", "0.5", "ratios is 0.5, but must be list"),
         ("play", "1", "play is 1, but must be bool"),

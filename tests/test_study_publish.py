@@ -135,6 +135,15 @@ def test_a_folder_is_replaced_as_a_whole_name_only():
     assert cleaned("Linux 6.18.44-x (x86_64), Linux", {}) == "Linux (x86_64), Linux"
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "shown"),
+    [("tcp://login3.cluster.example:8786", "SCHEDULER"), ("/srv/anna/slurm.yaml", "SCHEDULER"), ("local:2", "local:2")],
+)
+def test_a_scheduler_is_not_named(scheduler, shown):
+    hidden = folders({"settings": {"data": "", "outputs": "outputs/quick", "scheduler": scheduler}})
+    assert cleaned(f"trained on {scheduler}", hidden) == f"trained on {shown}"
+
+
 def test_nothing_finished_is_refused_and_what_was_published_stays(tmp_path):
     earlier = tmp_path / "published" / "05_0.ipynb"
     earlier.parent.mkdir()

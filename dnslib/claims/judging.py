@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from dnslib import paper
-from dnslib.claims.c1_to_c13 import BY_THE_CLOCK, NEEDS, RULES
+from dnslib.claims.c1_to_c13 import BY_SMALL_STEPS, BY_THE_CLOCK, NEEDS, RULES, self_check, true_clock
 from dnslib.claims.estimates import UNDECIDED, Judgement, MissingRow, Tables
 
 FEWEST = 10  # clips, rounds of a clock or repeats of a profile below which an interval decides nothing
@@ -21,14 +21,21 @@ def judge(tables: Tables) -> pd.DataFrame:
     for claim in paper.CLAIMS:
         missing = [name for name in NEEDS[claim.id] if name not in tables]
         try:
-            found = (
-                undecidable(claim, ", ".join(missing)) if missing else on_enough(RULES[claim.id](tables), claim, tables)
-            )
+            found = undecidable(claim, ", ".join(missing)) if missing else judgement(claim, tables)
         except MissingRow as error:
             found = undecidable(claim, str(error))
         about = {"id": claim.id, "statement": claim.statement, "where": claim.where, "published": claim.published}
         rows.append(about | vars(found) | {"notebook": claim.notebook})
     return pd.DataFrame(rows).astype({"clips": "Int64", "seeds": "Int64"})
+
+
+def judgement(claim: paper.Claim, tables: Tables) -> Judgement:
+    """What the rule of a claim says, as far as counts and clock allow a verdict."""
+    found = on_enough(RULES[claim.id](tables), claim, tables)
+    if claim.id not in BY_SMALL_STEPS or true_clock(check := self_check(tables["table_2"])):
+        return found
+    reason = f"The clock was off, CRUSE32 against itself {check.times}. {found.reason}"
+    return replace(found, verdict=UNDECIDED, reason=reason)
 
 
 def on_enough(found: Judgement, claim: paper.Claim, tables: Tables) -> Judgement:

@@ -29,8 +29,8 @@ def scores_name(clips: Iterable[data.Clip], kind: str = "") -> str:
 
 
 def digest_of_clips(clips: Iterable[data.Clip]) -> str:
-    """Twelve hexadecimal digits of clips and scoring code: scores are found again for the same only."""
-    digest = hashlib.sha256(source_digest(quality).encode())
+    """Twelve hexadecimal digits of clips, scoring code and its network: scores are found again for the same only."""
+    digest = hashlib.sha256((source_digest(quality) + digests.file_digest(quality.weights_path())).encode())
     for clip in clips:
         digest.update(clip.name.encode())
         for waveform in (clip.noisy, clip.clean):

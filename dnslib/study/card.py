@@ -57,7 +57,7 @@ def update(
             "runs": listed(published),
             "second": readme.numbers(second),
             "seeds": "\n\n".join(seeds([second, published / "third_seed"])),
-            "deployment": "\n\n".join([deployment(forms), *map(int8_quality, forms)]),
+            "deployment": "\n\n".join([deployment(forms), *map(clock, forms), *map(int8_quality, forms)]),
         },
     }  # all of them, before the first text changes
     for path, tables in texts.items():
@@ -180,6 +180,15 @@ def deployment(folders: Iterable[Path]) -> str:
         if row["chosen"] == "True"
     ]
     return table(head, chosen, left=2)
+
+
+def clock(folder: Path) -> str:
+    """How fast CRUSE32 was found against itself, where the run tells."""
+    if not (folder / "results" / "deployment_self_check.csv").is_file():
+        return f"{folder.name}: the self check is in the notebook."  # an earlier run
+    (row,) = published_rows(folder, "deployment_self_check", "07_1")
+    found = ", ".join(interval(row, f"{kind}speedup", "x") for kind in ("", "cold_", "paced_"))
+    return f"{folder.name}: CRUSE32 against itself, in the same three ways, {found}."
 
 
 def int8_quality(folder: Path) -> str:

@@ -93,7 +93,7 @@ def parse(text: str, parameter: Parameter) -> object:
         return text
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # of what looks like a date and is none
         raise MisuseError(f"the value {text!r} of parameter {parameter.name} is not YAML") from None
     return [number(one) for one in value] if isinstance(value, list) else number(value)
 

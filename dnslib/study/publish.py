@@ -84,13 +84,18 @@ def publish_weights(laboratory: Laboratory, names: Iterable[str] = NAMES, folder
 
 
 def folders(facts: dict) -> dict[str, str]:
-    """What to write in place of the folders of this machine, longest first; ``facts`` are those of the provenance."""
+    """What to write in place of folders of this machine and of its scheduler, longest first.
+
+    ``facts`` are those of the provenance.
+    """
     replaced = {str(PROJECT): "."}
     ran = [notebook["parameters"] for notebook in facts.get("notebooks", {}).values() if notebook]
     for values in (facts["settings"], *ran):
         for name in ("data", "recordings", "exchange"):
             if values.get(name):
                 replaced[str(resolve(values[name]))] = name.upper()
+        if (scheduler := values.get("scheduler", "")) and not scheduler.startswith("local:"):
+            replaced[scheduler] = "SCHEDULER"
     outputs = facts["settings"]["outputs"]
     replaced[str(resolve(outputs))] = "OUTPUTS" if Path(outputs).expanduser().is_absolute() else outputs
     replaced |= {sys.prefix: ".venv", str(Path.home()): "~"}

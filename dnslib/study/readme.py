@@ -14,6 +14,8 @@ from dnslib.paths import PROJECT, resolve, write_atomically
 from dnslib.profiling import SELF_CHECK
 from dnslib.study import provenance
 
+TOLD_NOT_JUDGED = ("C8", "C12")  # claims of which a part is not judged: the reason says what came out, or was not tried
+
 
 def update(outputs: Path, readme: Path = PROJECT / "README.md") -> None:
     """Replace what stands between the markers of ``readme`` by the results below ``outputs``."""
@@ -89,7 +91,7 @@ def row_of(path: Path, configuration: str) -> dict[str, str]:
 def verdicts(runs: Mapping[str, Path]) -> str:
     """Every claim with its verdict and figure in each of several runs, which all judged the same claims.
 
-    The reason stands behind a verdict that is another one than "reproduced".
+    The reason stands behind a verdict that is another one than "reproduced", and where a part is told, not judged.
     """
     claims = {name: rows(outputs / "results" / "claims.csv") for name, outputs in runs.items()}
     *_, latest = claims.values()  # in the words of today
@@ -102,7 +104,8 @@ def verdicts(runs: Mapping[str, Path]) -> str:
 
 
 def verdict(claim: dict[str, str]) -> str:
-    reason = "" if claim["verdict"] == "reproduced" else f". {claim['reason']}"
+    plain = claim["verdict"] == "reproduced" and claim["id"] not in TOLD_NOT_JUDGED
+    reason = "" if plain else f". {claim['reason']}"
     return f"**{claim['verdict']}**: {claim['measured']}{reason}"
 
 

@@ -20,7 +20,10 @@ from dnslib.paths import readable, resolve
 from dnslib.study.notebooks import Notebook
 
 PACKAGE = Path(__file__).resolve().parents[1]
-PACKAGES = ("torch", "onnxruntime")
+PACKAGES = (  # whose version may change a number
+    "torch", "onnxruntime", "onnx", "numpy", "scipy", "pandas", "speechmos", "soxr", "soundfile", "pyroomacoustics",
+    "pyloudnorm", "espeakng-loader",
+)  # fmt: skip
 KEY = "dnslib_run"  # in the metadata of an executed notebook
 # parameters that only say where something lies or is done, no result
 LOCATIONS = ("data", "recordings", "exchange", "outputs", "scheduler")
