@@ -13,6 +13,9 @@ from filelock import FileLock, Timeout
 from dnslib.errors import MisuseError
 from dnslib.paths import write_atomically
 
+LOCK = ".lock"  # in an outputs folder, held by a study that writes to it
+HELD_FOLDER = "DNS_STUDY_OUTPUTS"  # tells a study's kernels that its outputs folder is theirs to write to
+
 
 @contextmanager
 def exclusive(path: Path, refusal: Callable[[str], str]) -> Iterator[None]:
@@ -46,6 +49,19 @@ def waiting(path: Path, what: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def only_writer(outputs: Path) -> None:
+    """Raises MisuseError where a study is writing to an outputs folder and this process is none of its kernels."""
+    ours = os.environ.get(HELD_FOLDER)
+    if not (outputs / LOCK).exists() or (ours and Path(ours).is_dir() and outputs.samefile(ours)):
+        return
+    with exclusive(outputs / LOCK, lambda holder: held_by(outputs, holder)):
+        pass
+
+
+def held_by(outputs: Path, holder: str) -> str:
+    return f"{outputs} is being written by {holder}; wait, or choose other outputs"
 
 
 def _named(holder: Path) -> str:

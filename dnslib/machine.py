@@ -1,4 +1,7 @@
-"""What the machine is, as its system tells: processor, clock governor, caches, cores; one thread, memory that stays."""
+"""What the machine is, as its system tells: processor, clock governor, caches, cores; one thread, memory that stays.
+
+PyTorch and ONNX Runtime are imported when they are needed.
+"""
 
 import ctypes
 import os
@@ -6,9 +9,11 @@ import platform
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 GPU_QUERY = ("nvidia-smi", "--id=0", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=100")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 CPU_0 = Path("/sys/devices/system/cpu/cpu0")
 
 
@@ -89,3 +94,22 @@ def _first_line(path: Path) -> str:
         return path.read_text(encoding="utf-8").strip().splitlines()[0]
     except (OSError, IndexError):
         return ""
+
+
+@cache
+def onnxruntime():
+    """The onnxruntime package, imported when first needed and with one thread asked for.
+
+    Its own pool is sized by the session options; the variables speak to OpenMP and BLAS builds, and only during the
+    import, so that a training in the same process or in its children keeps its threads.
+    """
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    try:
+        import onnxruntime
+    finally:
+        for name, value in before.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value
+    return onnxruntime

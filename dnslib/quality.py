@@ -14,12 +14,11 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pandas as pd
 import soxr
 
 from dnslib.errors import MisuseError
-from dnslib.machine import usable_cores
+from dnslib.machine import onnxruntime, usable_cores
 from dnslib.progress import track
 
 SAMPLE_RATE = 16_000  # Hz, the rate the scoring network was trained on
@@ -147,12 +146,12 @@ def resample(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 @cache
-def scorer() -> onnxruntime.InferenceSession:
-    """The scoring network, loaded once a process: (N, 144160) samples -> (N, 3) raw SIG, BAK, OVRL."""
-    options = onnxruntime.SessionOptions()
+def scorer():
+    """ONNX Runtime session of the scoring network, opened once a process: (N, 144160) samples -> (N, 3) raw scores."""
+    options = onnxruntime().SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(weights_path(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime().InferenceSession(weights_path(), options, providers=["CPUExecutionProvider"])
 
 
 def weights_path() -> Path:

@@ -5,12 +5,16 @@ checks them. A full run takes its values from ``notebooks/parameters/full.yaml``
 """
 
 import html
+import re
 from typing import Annotated, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from dnslib.errors import MisuseError
+
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 class Settings(BaseModel):
@@ -72,6 +76,37 @@ class Settings(BaseModel):
             if name in self.model_fields_set
         )
         return f"<table><tr><th>parameter</th><th>value</th><th>meaning</th></tr>{rows}</table>"
+
+
+def check_parameters(namespace: dict) -> None:
+    """Bring the values of a notebook's parameters cell into the types that the cell gives them, in place.
+
+    ``namespace`` are the notebook's ``globals()``. Plain papermill gives some values as text: "false" becomes False,
+    "[1, 2]" a list. Raises MisuseError for a value of another type.
+    """
+    for name, kind in namespace.get("__annotations__", {}).items():
+        value = namespace[name]
+        if isinstance(value, str) and kind is not str:
+            value = from_text(value, name)
+        try:
+            namespace[name] = TypeAdapter(kind, config=ConfigDict(strict=True)).validate_python(value)
+        except ValidationError:
+            wanted = type_name(FieldInfo.from_annotation(kind))
+            raise MisuseError(f"parameter {name} is {value!r}, but must be {wanted}") from None
+
+
+def from_text(text: str, name: str) -> object:
+    """A parameter's value that was typed, by YAML's rules, where 1e-3 is a number too; MisuseError where it is none."""
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):  # ValueError: what looks like a date and is none
+        raise MisuseError(f"the value {text!r} of parameter {name} is not YAML") from None
+    return [number(one) for one in value] if isinstance(value, list) else number(value)
+
+
+def number(value: object) -> object:
+    """YAML 1.1 reads 1e-3, without a point, as text; people mean the number."""
+    return float(value) if isinstance(value, str) and NUMBER.fullmatch(value) else value
 
 
 def type_name(field) -> str:

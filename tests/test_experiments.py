@@ -881,6 +881,25 @@ def test_scores_of_clips_with_any_name_are_found_again(tmp_path, name):
     pd.testing.assert_frame_equal(experiments.files.read_scores(tmp_path / "scores.csv", clips), kept)
 
 
+class Hostile:
+    """Unpickled, it leaves a file behind."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_checkpoint_that_holds_more_than_tensors_is_not_executed(lab, tmp_path):
+    run = lab.baseline()
+    lab.folder(run).mkdir(parents=True)
+    torch.save({"model": {}, "optimiser": {}, "history": Hostile(tmp_path / "executed")}, lab.folder(run) / CHECKPOINT)
+    with pytest.raises(MisuseError, match=f"{CHECKPOINT} is damaged: delete it"):
+        lab.train(run)
+    assert not (tmp_path / "executed").exists()
+
+
 def test_a_damaged_checkpoint_says_what_to_delete(lab):
     run = lab.baseline()
     lab.folder(run).mkdir(parents=True)

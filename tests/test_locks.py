@@ -8,7 +8,7 @@ import pytest
 from filelock import FileLock
 
 from dnslib import MisuseError
-from dnslib.locks import exclusive, waiting
+from dnslib.locks import HELD_FOLDER, LOCK, exclusive, held_by, only_writer, waiting
 
 
 def refusal(holder: str) -> str:
@@ -59,3 +59,18 @@ def test_a_second_one_waits_and_says_so_once(tmp_path, capsys):
     thread.join(30)
     assert order == ["first", "second"]
     assert capsys.readouterr().out.count("the run is held by another process, waiting") == 1
+
+
+def test_who_writes_beside_a_study_is_refused_but_for_its_kernels(tmp_path, monkeypatch):
+    monkeypatch.delenv(HELD_FOLDER, raising=False)
+    only_writer(tmp_path)  # nobody ever held it
+    with exclusive(tmp_path / LOCK, lambda holder: held_by(tmp_path, holder)):
+        with pytest.raises(MisuseError, match=rf"is being written by process {os.getpid()} on .*choose other outputs"):
+            only_writer(tmp_path)
+        monkeypatch.setenv(HELD_FOLDER, str(tmp_path / "another"))
+        with pytest.raises(MisuseError, match="is being written"):
+            only_writer(tmp_path)
+        monkeypatch.setenv(HELD_FOLDER, str(tmp_path))
+        only_writer(tmp_path)
+    monkeypatch.delenv(HELD_FOLDER)
+    only_writer(tmp_path)

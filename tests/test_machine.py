@@ -1,6 +1,8 @@
 """What the system tells of a machine, read from made-up answers."""
 
 import os
+import subprocess
+import sys
 import time
 
 from dnslib import machine
@@ -33,3 +35,20 @@ def test_without_a_gpu_there_is_no_utilisation(tmp_path, monkeypatch):
 def test_usable_cores_are_those_of_the_affinity_mask(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
     assert machine.usable_cores() == 3
+
+
+def test_the_runtime_is_imported_with_one_thread_asked_for_and_scoring_needs_no_torch():
+    code = """import builtins, os, sys
+import dnslib.quality
+first, load = {}, builtins.__import__
+def watched(name, *rest):
+    if name == "onnxruntime":
+        first.setdefault(name, os.environ.get("OMP_NUM_THREADS"))
+    return load(name, *rest)
+builtins.__import__ = watched
+before = "onnxruntime" in sys.modules
+dnslib.quality.scorer()
+print(before, first, os.environ.get("OMP_NUM_THREADS"), "torch" in sys.modules)"""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False {'onnxruntime': '1'} None False"

@@ -1,4 +1,5 @@
 import json
+import threading
 import time
 import weakref
 from collections import Counter
@@ -17,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dnslib import gru, profiling
 from dnslib.errors import MisuseError
 from dnslib.export import export_streaming
+from dnslib.locks import waiting
 from dnslib.model import Cruse
 from dnslib.model import parameter_count as torch_parameter_count
 from dnslib.paper import CONFIGURATIONS
@@ -308,6 +310,30 @@ def test_rounds_change_order_and_all_models_see_the_same_frames():
     assert "".join(clock.opened) == "acbbaccbabca"  # every model anew in every round
     assert [[frame for _, frame in calls[:3]] for calls in ran] == [[0, 1, 2], [3, 4, 0], [1, 2, 3], [4, 0, 1]]
     assert all([frame for _, frame in calls] == [frame for _, frame in calls[:3]] * 3 for calls in ran)
+
+
+def test_two_measurements_of_a_user_take_turns(tmp_path, monkeypatch):
+    """The second one has timed nothing before the first one ends."""
+    monkeypatch.setattr(latency, "clock_lock", lambda: tmp_path / "clock.lock")
+    clock = Clock({"a": 7})
+    measure = partial(time_rounds, clock.openers, np.zeros((1, 1)), 2, 3, 0, clock=lambda: clock.now)
+    second = threading.Thread(target=measure, daemon=True)
+    with waiting(latency.clock_lock(), "the clock"):
+        second.start()
+        second.join(0.5)
+        assert second.is_alive()
+        assert clock.now == 0
+    second.join(30)
+    assert clock.now == 6 * 7
+
+
+@pytest.mark.parametrize(("percent", "cores", "told"), [(20.0, 2, False), (60.0, 2, True), (10.0, 16, True)])
+def test_other_programs_that_are_busy_are_told(monkeypatch, capsys, percent, cores, told):
+    monkeypatch.setattr(latency.psutil, "cpu_percent", lambda seconds: percent)
+    monkeypatch.setattr(latency.psutil, "cpu_count", lambda: cores)
+    latency.tell_busy_cores()
+    out = capsys.readouterr().out
+    assert (f"other programs keep {percent * cores / 100:.1f} cores busy" in out) == told
 
 
 def test_what_happens_between_frames_is_not_timed():

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from dnslib.errors import MisuseError
-from dnslib.settings import Settings, unknown
+from dnslib.settings import Settings, check_parameters, unknown
 
 
 def test_seeds_are_counted_from_the_first():
@@ -67,3 +67,54 @@ def test_a_notebook_shows_only_what_was_given():
 def test_unknown_suggests_the_nearest_name_or_lists_all():
     assert unknown("notebook", "05_sparsity", ["05_3_sparsity", "06"]).endswith("did you mean 05_3_sparsity?")
     assert unknown("notebook", "qqq", ["aaa", "bbb"]).endswith("known are aaa, bbb")
+
+
+CELL = """play: bool = True
+ratios: list[float] = [0.5]
+names: list[str] = ["P.500"]
+steps: int = 3
+rate: float = 0.5
+folder: str = ""
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "value"),
+    [
+        ("play", "false", False),
+        ("play", False, False),
+        ("ratios", "[0.1, 1, 1e-3]", [0.1, 1.0, 1e-3]),
+        ("names", "[P.500, P.750]", ["P.500", "P.750"]),
+        ("steps", "7", 7),
+        ("rate", "1e-3", 1e-3),
+        ("rate", 2, 2.0),
+        ("folder", "false", "false"),  # text stays text
+    ],
+)
+def test_what_plain_papermill_gives_as_text_gets_its_type(name, given, value):
+    cell = {}
+    exec(CELL, cell)  # as a notebook's kernel does
+    cell[name] = given
+    check_parameters(cell)
+    assert cell[name] == value
+    assert type(cell[name]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "words"),
+    [
+        ("play", "maybe", r"parameter play is 'maybe', but must be bool"),
+        ("play", 1, r"parameter play is 1, but must be bool"),
+        ("ratios", "0.5", r"parameter ratios is 0\.5, but must be list of float"),
+        ("names", [3], r"parameter names is \[3\], but must be list of str"),
+        ("steps", "1.5", r"parameter steps is 1\.5, but must be int"),
+        ("steps", "[1", r"the value '\[1' of parameter steps is not YAML"),
+        ("folder", 3, r"parameter folder is 3, but must be str"),
+    ],
+)
+def test_a_value_of_another_type_is_one_line(name, given, words):
+    cell = {}
+    exec(CELL, cell)
+    cell[name] = given
+    with pytest.raises(MisuseError, match=f"^{words}$"):
+        check_parameters(cell)

@@ -19,6 +19,9 @@ HOSTILE = (
     "<img src='https://example.org/a.png'><script src='//example.org/x.js'></script>"
     "<link rel=stylesheet href='https://example.org/s.css'><iframe src='http://example.org'></iframe>"
     "<audio controls src='data:audio/flac;base64,AAAA'></audio><a href='https://example.org/paper'>paper</a>"
+    "<svg><image href='https://example.org/i.png'/></svg><input type='image' src='https://example.org/b.png'>"
+    "<p style='color: red; background: url(https://example.org/c.png)'>red</p>"
+    "<style>@import url('https://example.org/d.css'); p { background: URL( \"//example.org/e.png\" ) }</style>"
 )
 
 
@@ -98,7 +101,8 @@ def test_ordinary_links_and_players_stay(page):
     assert page.find("a", href="https://example.org/paper")
     assert page.find("audio")["src"].startswith("data:audio/flac")
     assert page.find("img")["src"].replace("\n", "") == f"data:image/png;base64,{PIXEL}"
-    assert page.get_text().count("left out: it would be fetched from the network") == 4
+    assert page.get_text().count("left out: it would be fetched from the network") == 6
+    assert page.find("p", string="red")["style"].startswith("color: red; ")
 
 
 def test_links_inside_lead_somewhere_and_ids_are_unique(page):

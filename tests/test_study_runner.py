@@ -9,6 +9,7 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import psutil
@@ -205,6 +206,26 @@ def test_the_provenance_names_commit_packages_and_machine(tmp_path, monkeypatch)
     (tmp_path / "checkout" / "unpacked").mkdir()
     monkeypatch.setattr(provenance, "PROJECT", tmp_path / "checkout" / "unpacked")
     assert facts()["commit"] == ""  # not that of the repository around it
+
+
+@pytest.mark.parametrize(
+    ("second", "common"),
+    [({"commit": "aaa", "dirty": False}, {"commit": "aaa", "dirty": False}),
+     ({"commit": "bbb", "dirty": False}, {"commit": "several", "dirty": False}),
+     ({"commit": "aaa", "dirty": True}, {"commit": "aaa", "dirty": True}),
+     ({}, {"commit": "aaa", "dirty": False})],
+)  # fmt: skip
+def test_the_commit_is_that_which_the_notebooks_ran_by(second, common):
+    assert provenance.common_code([{"commit": "aaa", "dirty": False}, second]) == common
+
+
+def test_the_seeds_are_those_of_the_notebooks_that_have_some():
+    trained, timed = (
+        SimpleNamespace(name=n, parameter=lambda name, has=has: has) for n, has in (("a", 1), ("b", None))
+    )
+    runs = {"a": {"parameters": {"seed_count": 2}}, "b": {"parameters": {"seed": 7}}}
+    assert provenance.seeds_of([trained, timed], runs) == [0, 1]
+    assert provenance.seeds_of([timed], runs) == []
 
 
 def test_a_rerun_of_one_notebook_does_not_hide_with_what_the_others_ran():

@@ -23,7 +23,7 @@ from dnslib.experiments.runs import LOSSES, Run, describe, widths_of
 from dnslib.experiments.scheduling import score_all
 from dnslib.experiments.streaming import enhance_clips, enhance_streaming, measured_once
 from dnslib.experiments.training import train_network
-from dnslib.locks import waiting
+from dnslib.locks import only_writer, waiting
 from dnslib.model import Cruse, load_weights
 from dnslib.paths import resolve
 from dnslib.progress import track
@@ -310,7 +310,8 @@ class Laboratory:
     # --- results ----------------------------------------------------------------------------------------------------
 
     def save(self, name: str, table: pd.DataFrame) -> pd.DataFrame:
-        """Write ``results/<name>.csv``; returns the table as it is."""
+        """Write ``results/<name>.csv``; returns the table as it is. MisuseError where a study is writing there."""
+        only_writer(self.outputs)
         write_csv(self.outputs / "results" / f"{name}.csv", table)
         return table
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from dnslib import digests, paper
 from dnslib.errors import MisuseError
 from dnslib.loss import PAPER, LossWeights
+from dnslib.settings import unknown
 
 LOSSES = {  # by the setting `loss`; the second one was found by DNSMOS on validation clips, see the model card
     "paper": PAPER,
@@ -70,7 +71,7 @@ def configuration_name(widths: tuple[int, ...]) -> str:
 def widths_of(name: str) -> tuple[int, ...]:
     """The widths of a named configuration; MisuseError with the known names for another."""
     if name not in paper.CONFIGURATIONS:
-        raise MisuseError(f"Unknown configuration {name!r}; known: {', '.join(paper.CONFIGURATIONS)}.")
+        raise MisuseError(unknown("configuration", name, paper.CONFIGURATIONS))
     return paper.CONFIGURATIONS[name]
 
 

@@ -12,6 +12,7 @@ import torch
 
 from dnslib import digests, export, profiling
 from dnslib.experiments.files import read_csv, reading, source_digest, write_csv
+from dnslib.locks import waiting
 from dnslib.machine import keep_freed_memory, last_level_cache_mb
 from dnslib.model import Cruse, enhance_many, with_gains
 from dnslib.stft import SAMPLE_RATE
@@ -56,8 +57,9 @@ def measured_once(
     about |= {what: machine[what] for what in ("cpu", "onnxruntime")}
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
     path = outputs / "latency" / f"{key}.csv"
-    if not path.exists():
-        write_csv(path, measure_everywhere(files, protocol, paced_rounds))
+    with waiting(path.with_suffix(".lock"), "a measurement of the same files"):
+        if not path.exists():
+            write_csv(path, measure_everywhere(files, protocol, paced_rounds))
     with reading(path):
         table = read_csv(path)
         if missing := files.keys() - set(table["model"]):

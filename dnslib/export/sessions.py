@@ -2,38 +2,18 @@
 
 import os
 from collections.abc import Mapping
-from functools import cache
 
 import numpy as np
 import torch
 
 from dnslib.errors import MisuseError
 from dnslib.export.graph import INPUT, LOOK_AHEAD, NEXT, OUTPUT
+from dnslib.machine import onnxruntime
 from dnslib.paths import resolve
 from dnslib.stft import BINS
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _DENORMAL, _ONE = 5e-324, 1.0  # Python's numbers: the processor's setting holds for them too, and they are cheap
 _flush_denormals = torch.set_flush_denormal
-
-
-@cache
-def onnxruntime():
-    """The onnxruntime package, imported when first needed and with one thread asked for.
-
-    Its own pool is sized by the session options; the variables speak to OpenMP and BLAS builds, and only during the
-    import, so that a training in the same process or in its children keeps its threads.
-    """
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    try:
-        import onnxruntime
-    finally:
-        for name, value in before.items():
-            del os.environ[name]
-            if value is not None:
-                os.environ[name] = value
-    return onnxruntime
 
 
 class flushed_denormals:  # a generator would cost several times as much

@@ -8,20 +8,26 @@ session are not independent. The median of a round is one observation, and inter
 The timed region is one frame's way through the network: 161 numbers copied into the bound input, and the run, which
 leaves gain and states in bound buffers. Nothing is allocated or converted by Python inside it; STFT and inverse STFT
 stay outside. Python and the binding cost some 3 µs of every reported time, the same for all models.
+A user's measurements wait for each other, and programs that are busy beside one are told.
 """
 
 import gc
 import os
 import platform
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 
 from dnslib.errors import MisuseError
 from dnslib.export import StreamingSession, as_frames, flushed_denormals, onnxruntime
+from dnslib.locks import waiting
 from dnslib.machine import cpu_model, governor
 from dnslib.progress import track
 from dnslib.stft import SAMPLE_RATE, log_power, stft
@@ -29,6 +35,8 @@ from dnslib.stft import SAMPLE_RATE, log_power, stft
 SELF_CHECK = "self_check"  # the row of the reference measured a second time
 RESAMPLES = 9_999
 NANOSECONDS_PER_MS = 1e6
+LOAD_SECONDS = 0.1  # that the load of other programs is looked at
+BUSY_CORES = 0.5  # of other programs, beyond which times are disturbed
 
 
 def measure_latency(
@@ -133,14 +141,13 @@ def time_rounds(
     """
     names = list(openers)
     times = {name: np.empty((rounds, frames_per_round), np.int64) for name in names}
-    collecting = gc.isenabled()
-    gc.disable()  # a collection would land in somebody's frame
-    try:
+    with waiting(clock_lock(), "the clock"), no_collection():
+        tell_busy_cores()
         for r in track(range(rounds), description="latency rounds"):
             first = r * (warmup_frames + frames_per_round)
             batch = [frames[index % len(frames)] for index in range(first, first + warmup_frames + frames_per_round)]
             for name in (names[place] for place in balanced(len(names), r)):
-                step = None  # the model before is closed first: where it lies is nobody's luck
+                step = None  # the model before is closed first, so that its memory is free again
                 step, row = openers[name](), times[name][r]
                 for frame in batch[:warmup_frames]:
                     step(frame)
@@ -149,10 +156,31 @@ def time_rounds(
                     start = clock()
                     step(frame)
                     row[index] = clock() - start
+    return times
+
+
+def clock_lock() -> Path:
+    """What a user's measurements on this machine hold while they run: two at once would disturb each other."""
+    return Path(tempfile.gettempdir(), f"dns-study-clock-{os.getuid()}.lock")
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Python's garbage collector off: a collection would land in somebody's frame."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
     finally:
         if collecting:
             gc.enable()
-    return times
+
+
+def tell_busy_cores() -> None:
+    """One line where other programs keep the processor busy; this one only waits meanwhile."""
+    cores = psutil.cpu_percent(LOAD_SECONDS) / 100 * (psutil.cpu_count() or 1)
+    if cores > BUSY_CORES:
+        print(f"other programs keep {cores:.1f} cores busy: these latencies are disturbed", flush=True)
 
 
 def balanced(count: int, round_number: int) -> list[int]:

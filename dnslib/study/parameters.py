@@ -1,6 +1,5 @@
 """From the command line to checked parameter values of each notebook, before any kernel starts."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,13 +9,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from dnslib.errors import MisuseError
 from dnslib.paper import CONFIGURATIONS
 from dnslib.paths import PROJECT, expand, readable
-from dnslib.settings import Settings, explain, unknown
+from dnslib.settings import Settings, explain, from_text, unknown
 from dnslib.study.notebooks import Notebook, Parameter
 from dnslib.study.ranges import RANGES
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 OWN_OPTION = {"profile": "--profile", "data": "--data", "outputs": "--outputs", "scheduler": "--scheduler"}
-NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 def typed_model(notebook: Notebook) -> type[BaseModel]:
@@ -43,8 +41,9 @@ def check(notebook: Notebook, values: dict) -> dict:
 
 
 def configurations(values: dict) -> list[str]:
-    """What the parameters called ``…configuration`` and ``…configurations`` hold."""
-    named = {name: value for name, value in values.items() if name.endswith(("configuration", "configurations"))}
+    """What the parameters called ``…configuration`` and ``…configurations`` hold, and ``example``."""
+    ends = ("configuration", "configurations", "example")
+    named = {name: value for name, value in values.items() if name.endswith(ends)}
     return [one for value in named.values() for one in (value if isinstance(value, list) else [value])]
 
 
@@ -91,16 +90,7 @@ def parse(text: str, parameter: Parameter) -> object:
         return relative(expand(text).absolute()) if text else ""
     if parameter.type is str:
         return text
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):  # of what looks like a date and is none
-        raise MisuseError(f"the value {text!r} of parameter {parameter.name} is not YAML") from None
-    return [number(one) for one in value] if isinstance(value, list) else number(value)
-
-
-def number(value: object) -> object:
-    """YAML 1.1 reads 1e-3, without a point, as text; people mean the number."""
-    return float(value) if isinstance(value, str) and NUMBER.fullmatch(value) else value
+    return from_text(text, parameter.name)
 
 
 def profile_values(profile: str, folder: Path) -> dict:
@@ -133,7 +123,7 @@ def data_folder(data: str) -> str:
     """Absolute path of the folder of recordings, checked; empty stays empty (the embedded synthesiser)."""
     if not data:
         return ""
-    from dnslib.data import layouts  # imports PyTorch
+    from dnslib.data import layouts  # soundfile, soxr
 
     folder = expand(data).resolve()
     if readable(folder) != str(folder):

@@ -67,8 +67,7 @@ def collect(notebooks: Sequence[Notebook], values: dict[str, dict], outputs: Pat
     settings = shared_settings(runs, values)
     return {
         "profile": profile,
-        "commit": git("rev-parse", "HEAD"),
-        "dirty": bool(git("status", "--porcelain")),
+        **common_code([run for run in runs.values() if run]),
         "python": platform.python_version(),
         "packages": package_versions(),
         "system": platform.platform(),
@@ -78,10 +77,30 @@ def collect(notebooks: Sequence[Notebook], values: dict[str, dict], outputs: Pat
         "data": settings.data or "embedded synthesiser",
         "data_listing_digest": states.folder_digest(settings.data),
         "data_digests": data_digests(outputs),
-        "seeds": list(settings.seeds),
+        "seeds": seeds_of(notebooks, runs) or list(settings.seeds),
         "settings": settings.model_dump(),
         "notebooks": runs,
     }
+
+
+def code() -> dict:
+    """The commit that is checked out, and whether a file differs from it."""
+    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+
+
+def common_code(runs: Sequence[dict]) -> dict:
+    """`code` of all notebooks as it was when each began; a commit of "several" where they differ, as each one tells."""
+    known = [run for run in runs if "commit" in run]
+    if not known:
+        return code()
+    commits = {run["commit"] for run in known}
+    return {"commit": commits.pop() if len(commits) == 1 else "several", "dirty": any(run["dirty"] for run in known)}
+
+
+def seeds_of(notebooks: Sequence[Notebook], runs: dict[str, dict | None]) -> list[int]:
+    """Every seed that a notebook trained or read networks of was run with."""
+    trained = [runs[one.name] for one in notebooks if one.parameter("seed_count") and runs[one.name]]
+    return sorted({seed for run in trained for seed in shared_settings({"": run}, {}).seeds})
 
 
 def shared_settings(runs: dict[str, dict | None], values: dict[str, dict]) -> Settings:

@@ -5,6 +5,7 @@ Nothing in it is fetched from anywhere: styles are inline, figures and players a
 
 import csv
 import html
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import nbformat
 from bs4 import BeautifulSoup
+from bs4.element import Stylesheet
 from jinja2 import pass_context
 from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
@@ -28,7 +30,9 @@ TITLE = "Pruning a deep noise suppression network: the study"
 TEMPLATE = """{%- extends 'basic/index.html.j2' -%}
 {% block in_prompt %}{% endblock %}
 {% block input_group %}<details class="code"><summary>code</summary>{{ super() }}</details>{% endblock %}"""
-LOADS = ("script", "link", "iframe", "img", "audio", "video", "source", "embed", "object")  # tags that may fetch
+LOADS = ("script", "link", "iframe", "img", "image", "use", "input", "audio", "video", "source", "track", "embed",
+         "object")  # tags that may fetch  # fmt: skip
+IN_STYLE = re.compile(r"@import[^;]*;?|url\(\s*['\"]?(?!data:|#|['\"\s])[^)]*\)", re.IGNORECASE)  # as styles may
 
 
 class Renderer(IPythonRenderer):
@@ -124,6 +128,10 @@ def section(name: str, path: Path) -> Section | None:
     for tag in soup.find_all(LOADS):
         if fetches(tag):
             tag.replace_with(soup.new_string(f"[{tag.name} left out: it would be fetched from the network]"))
+    for tag in soup.select("[style]"):
+        tag["style"] = IN_STYLE.sub("none", tag["style"])
+    for tag in soup.find_all("style"):
+        tag.string = Stylesheet(IN_STYLE.sub("none", tag.get_text()))
     for tag in soup.select("a.anchor-link"):
         tag.decompose()  # the contents lead there
     styled = bind_styles(soup, name)
@@ -162,7 +170,7 @@ def bind_styles(soup: BeautifulSoup, name: str) -> set[str]:
 
 def fetches(tag) -> bool:
     """Whether a tag names something outside the file."""
-    addresses = [tag.get(name) for name in ("src", "href", "data", "poster", "srcset")]
+    addresses = [tag.get(name) for name in ("src", "href", "xlink:href", "data", "poster", "srcset")]
     return any(address and not address.startswith(("data:", "#")) for address in addresses)
 
 

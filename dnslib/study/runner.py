@@ -15,9 +15,10 @@ from datetime import datetime
 from pathlib import Path
 
 from dnslib.errors import MisuseError
-from dnslib.locks import exclusive
+from dnslib.locks import HELD_FOLDER, LOCK, exclusive, held_by
 from dnslib.paths import PROJECT
 from dnslib.progress import STATUS_FILE, duration
+from dnslib.study import provenance
 from dnslib.study import state as states
 from dnslib.study.console import Console
 from dnslib.study.notebooks import Notebook, in_order
@@ -68,9 +69,9 @@ def execute(
     logging.getLogger("papermill").setLevel(logging.ERROR)
     target, failed = outputs / f"{notebook.name}.ipynb", outputs / f"{notebook.name}.failed.ipynb"
     temporary = outputs / f".{notebook.name}.running.ipynb"  # the lock on the folder makes it ours
-    start, began_ns, died = time.monotonic(), time.time_ns(), ""
+    start, began_ns, died, code = time.monotonic(), time.time_ns(), "", provenance.code()
     try:
-        with kernel_environment(status_file):
+        with kernel_environment(outputs, status_file):
             papermill.execute_notebook(
                 notebook.path,
                 temporary,
@@ -104,6 +105,7 @@ def execute(
         "fingerprint": fingerprint,
         "results": states.results(notebook, outputs),
         "parameters": json.loads(json.dumps(values)),
+        **code,
         "seconds": round(seconds, 1),
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
@@ -157,10 +159,11 @@ def own_kernel_manager() -> type:
 
 
 @contextmanager
-def kernel_environment(status_file: Path | None) -> Iterator[None]:
-    """Environment of the kernels: this checkout's dnslib comes first, and progress goes to the status file."""
+def kernel_environment(outputs: Path, status_file: Path | None) -> Iterator[None]:
+    """Environment of the kernels: this checkout's dnslib comes first, the outputs folder that the runner holds is
+    theirs to write to, and progress goes to the status file."""
     path = os.pathsep.join(part for part in (str(PROJECT), os.environ.get("PYTHONPATH", "")) if part)
-    added = {"PYTHONPATH": path, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    added = {"PYTHONPATH": path, "PYDEVD_DISABLE_FILE_VALIDATION": "1", HELD_FOLDER: str(outputs)}
     if status_file:
         added[STATUS_FILE] = str(status_file)
     before = {name: os.environ.get(name) for name in added}
@@ -189,11 +192,7 @@ def locked(outputs: Path) -> Iterator[None]:
     with ExitStack() as held:
         try:
             outputs.mkdir(parents=True, exist_ok=True)
-            held.enter_context(exclusive(outputs / ".lock", lambda holder: refusal(outputs, holder)))
+            held.enter_context(exclusive(outputs / LOCK, lambda holder: held_by(outputs, holder)))
         except (FileExistsError, NotADirectoryError, PermissionError) as error:
             raise MisuseError(f"results cannot be written to {outputs}: {error.strerror.lower()}") from None
         yield
-
-
-def refusal(outputs: Path, holder: str) -> str:
-    return f"{outputs} is being written by {holder}; wait, or choose other --outputs"
