@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise MisuseError("this needs Linux or macOS; on Windows, the Windows Subsystem for Linux")
         options = parser().parse_args(arguments)
         status = options.command(options) or 0
-        sys.stdout.flush()  # here, where a reader that has gone is known how to meet
+        sys.stdout.flush()  # here, where a BrokenPipeError is caught
         return status
     except MisuseError as error:
         return complain(error, 2)

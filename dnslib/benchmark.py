@@ -1,6 +1,6 @@
 """Latency of any streaming ONNX files, ours or others', by the protocol of `dnslib.profiling`.
 
-A streaming file takes one frame and its states, and gives a result and the next states. What is what is recognised
+A streaming file takes one frame and its states, and gives a result and the next states. Which input is which is told
 from the file alone:
 * a state ``x`` is an input that comes back as ``x_next``, ``x_out``, ``x_new``, ``next_x``, ``out_x`` or ``new_x``, or
   as ``x_out`` for ``x_in`` or ``out_x`` for ``in_x``;

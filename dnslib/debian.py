@@ -20,7 +20,7 @@ import soundfile
 from dnslib.errors import MisuseError
 from dnslib.paths import expand, write_atomically
 from dnslib.progress import track
-from dnslib.stft import SAMPLE_RATE
+from dnslib.sampling import SAMPLE_RATE
 
 SHORTEST_SPEECH = 2.5  # s; shorter prompts are single words
 SPEECH = (  # package, files in it, corpus/speaker; the English and the Spanish prompts have one speaker

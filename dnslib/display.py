@@ -9,7 +9,6 @@ import html
 import io
 import platform
 from collections.abc import Mapping
-from importlib import metadata
 
 import numpy as np
 import pandas as pd
@@ -20,7 +19,7 @@ from IPython.display import HTML
 from pandas.io.formats.style import Styler
 
 from dnslib.errors import MisuseError
-from dnslib.machine import cpu_model, governor, usable_cores
+from dnslib.machine import cpu_model, governor, installed_version, usable_cores
 
 TARGET_LUFS = -23.0  # broadcast loudness (EBU R 128), comfortable beside system sounds
 PEAK = 0.99
@@ -118,7 +117,7 @@ def table(
         for place, heading in enumerate(text)
         if heading in numeric
     ]
-    # its own for every table of a page, as the style is bound to it; the same whenever the table is
+    # pandas binds the style to this id: one of its own for each table of a page, the same for equal tables
     uuid = hashlib.sha256(text.to_csv().encode()).hexdigest()[:12]
     styler = Styler(text, uuid=uuid, uuid_len=12, cell_ids=False).hide(axis="index").set_table_styles(look)
     styler = styler.set_properties(**{"text-align": "left"}).set_properties(numeric, **{"text-align": "right"})
@@ -205,13 +204,5 @@ def machine() -> pd.DataFrame:
         "system": f"{platform.system()} {platform.release()} ({platform.machine()})",
         "Python": platform.python_version(),
     }
-    facts |= {package: installed_version(package) for package in PACKAGES}
+    facts |= {package: installed_version(package) or "not installed" for package in PACKAGES}
     return pd.DataFrame({"this machine": list(facts.values())}, index=list(facts))
-
-
-def installed_version(package: str) -> str:
-    """The version of an installed package, without importing it."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 GPU_QUERY = ("nvidia-smi", "--id=0", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=100")
@@ -93,6 +94,14 @@ def _first_line(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip().splitlines()[0]
     except (OSError, IndexError):
+        return ""
+
+
+def installed_version(package: str) -> str:
+    """The version of an installed package, without importing it; "" where it is missing."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
         return ""
 
 

@@ -160,7 +160,11 @@ def test_machine_tells_what_the_system_tells():
     assert facts["Python"] == ".".join(map(str, sys.version_info[:3]))
     assert facts["onnxruntime"] == onnxruntime.__version__
     assert facts["processor"]
-    assert display.installed_version("no-such-package") == "not installed"
+
+
+def test_a_package_that_is_missing_is_told(monkeypatch):
+    monkeypatch.setattr(display, "PACKAGES", ("no-such-package",))
+    assert display.machine()["this machine"]["no-such-package"] == "not installed"
 
 
 def test_tables_of_one_page_do_not_share_their_style():

@@ -65,4 +65,4 @@ def connected(address) -> "Iterator[Client]":
     finally:
         with contextlib.suppress(Exception):  # nothing is lost with a connection
             client.close(timeout=CONNECT_SECONDS)
-        time.sleep(POLL_SECONDS)  # its last words come from another thread, and are not for a person
+        time.sleep(POLL_SECONDS)  # its closing log lines come from another thread: let them pass unseen

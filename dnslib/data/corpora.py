@@ -116,7 +116,7 @@ class Writer:
 
 
 def open_corpus(folder: Path, kind: str, index: pd.DataFrame, split: str) -> Corpus:
-    """The recordings of one kind and split, from the index that `write_index` keeps."""
+    """The recordings of one kind and split, from the index of a cache."""
     rows = index[(index["kind"] == kind) & (index["split"] == split)]
     samples = np.load(folder / f"{kind}.npy", mmap_mode="r", allow_pickle=False)
     numbers = (rows[column].to_numpy(np.int64) for column in ("start", "length"))

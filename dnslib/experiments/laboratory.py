@@ -205,8 +205,13 @@ class Laboratory:
         """
         kind = "" if form == PLAIN else f"-{form}-{source_digest(export)}"
         description = describe(run) + ("" if form == PLAIN else f", {form}")
-        enhanced = partial(self.enhanced, run, form=form)
-        return self._scores(self.train(run), enhanced, description, recordings, kind, first_clips, file)
+        folder, clips = self.train(run), self.chosen_clips(recordings)[:first_clips]
+        path = folder / (file or scores_name(clips, kind))
+        return self._scored(path, clips, partial(self.enhanced, run, form=form), description)
+
+    def chosen_clips(self, recordings: bool = False) -> list[data.Clip]:
+        """The test clips, or the recordings without reference."""
+        return self.recordings if recordings else self.clips
 
     def enhanced(self, run: Run, clips: Iterable[data.Clip], form: str = PLAIN) -> list[np.ndarray]:
         """Clips through a run's network, each (samples,); ``plain`` is the network itself, in PyTorch."""
@@ -217,24 +222,23 @@ class Laboratory:
 
     def noisy_scores(self, recordings: bool = False) -> pd.DataFrame:
         """The scores of the clips as they are."""
-        return self._scores(self.outputs / "runs" / NOISY, lambda clips: [c.noisy for c in clips], NOISY, recordings)
+        return self._as_they_are(NOISY, self.chosen_clips(recordings), lambda clips: [clip.noisy for clip in clips])
 
     def clean_scores(self) -> pd.DataFrame:
         """The scores of the test clips' references: what a perfect denoiser would reach."""
-        return self._scores(self.outputs / "runs" / "clean", lambda clips: [c.clean for c in clips], "clean", False)
+        return self._as_they_are("clean", self.clips, lambda clips: [clip.clean for clip in clips])
 
-    def _scores(
+    def _as_they_are(self, name: str, clips: list[data.Clip], waveforms: Callable) -> pd.DataFrame:
+        return self._scored(self.outputs / "runs" / name / scores_name(clips), clips, waveforms, name)
+
+    def _scored(
         self,
-        folder: Path,
+        path: Path,
+        clips: list[data.Clip],
         process: Callable[[list[data.Clip]], list[np.ndarray]],
         description: str,
-        recordings: bool,
-        kind: str = "",
-        first_clips: int | None = None,
-        file: str | None = None,
     ) -> pd.DataFrame:
-        clips = (self.recordings if recordings else self.clips)[:first_clips]
-        path = folder / (file or scores_name(clips, kind))
+        """The scores kept in ``path``, made by ``process`` where they are not there yet."""
         if not path.exists():
             write_csv(path, quality.score_clips(process(clips), clips, description=f"scoring {description}"))
         return read_scores(path, clips)

@@ -61,7 +61,7 @@ def scoring_jobs(laboratory: "Laboratory", runs: Iterable[Run], recordings: bool
     runs, jobs = list(runs), {}
     if not runs:
         return jobs
-    clips = laboratory.recordings if recordings else laboratory.clips
+    clips = laboratory.chosen_clips(recordings)
     file, outlined = scores_name(clips), outlines(clips)
     for run in runs:
         scores = laboratory.folder(run) / file

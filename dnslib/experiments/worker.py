@@ -48,8 +48,7 @@ def same_data(laboratory: Laboratory, record: dict, run: Run) -> bool:
         return False
     if record["task"] == "train":
         return True
-    clips = laboratory.recordings if record["recordings"] else laboratory.clips
-    ours, theirs = outlines(clips), record["clips"]
+    ours, theirs = outlines(laboratory.chosen_clips(record["recordings"])), record["clips"]
     return len(ours) == len(theirs) and all(map(alike, ours, theirs))
 
 

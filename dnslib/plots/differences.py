@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dnslib.errors import MisuseError
-from dnslib.plots.look import EARLIER, INK, METRICS, colour, colours, error_bars, figure_function, needed
+from dnslib.plots.look import EARLIER, INK, METRICS, colour, colours, error_bars, figure_function, name_rows, needed
 
 
 @figure_function
@@ -42,11 +42,9 @@ def intervals(
         note = (f"{value:+.2f}" if neutral == 0 else f"{value:.2f}").replace("-", "−")
         box = {"facecolor": axes.get_facecolor(), "edgecolor": "none", "pad": 1.5}  # it may stand on the line of zero
         axes.annotate(note, (end, row), xytext=(8, 0), textcoords="offset points", va="center", fontsize=9, bbox=box)
-    axes.set_yticks(range(len(table)), table["configuration"])
-    axes.set_ylim(len(table) - 0.4, -0.6)
+    name_rows(axes, table["configuration"])
     axes.margins(x=0.12)
     axes.set_xlabel((xlabel or metric) + "   (95 % interval; hollow: not decided)")
-    axes.grid(axis="y", visible=False)
     return figure
 
 
@@ -69,10 +67,8 @@ def by_seed(table: pd.DataFrame, metric: str = "delta_ovrl", xlabel: str | None 
         look = {"fmt": "o", "markersize": 6, "elinewidth": 1.2, "color": shades[name], "label": name}
         axes.errorbar(table.loc[own, metric], height, xerr=None if bars is None else bars[:, own], **look)
         axes.vlines(table.loc[own, metric].mean(), row - 0.32, row + 0.32, color=shades[name], linewidth=2)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -0.6)
+    name_rows(axes, names)
     axes.set_xlabel((xlabel or metric) + f"   (seeds {', '.join(map(str, seeds))}; upright: their mean)")
-    axes.grid(axis="y", visible=False)
     return figure
 
 

@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from dnslib.plots.look import BLUE, INK, MUTED, ORANGE, colour, error_bars, figure_function, needed
+from dnslib.plots.look import BLUE, INK, MUTED, ORANGE, colour, error_bars, figure_function, name_rows, needed
 
 FORM_ALPHAS = {"plain": 0.35, "exact": 0.65, "int8": 1.0}
 CONDITIONS = {"paced_latency_ms": ("o", "one frame each 10 ms"), "cold_latency_ms": ("s", "caches evicted")}
@@ -33,11 +33,9 @@ def latency_bars(table: pd.DataFrame) -> Figure:
         if "speedup" in table:
             note += f"   {three_digits(table['speedup'].iloc[row])}x"
         axes.annotate(note, (end, row), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
-    axes.set_yticks(rows, names)
-    axes.set_ylim(len(table) - 0.4, -0.6)
+    name_rows(axes, names)
     axes.set_xlim(0, ends.max() * 1.22)
     axes.set_xlabel("latency of one frame, ms  (95 % interval)")
-    axes.grid(axis="y", visible=False)
     return figure
 
 
@@ -64,11 +62,9 @@ def layer_shares(table: pd.DataFrame, columns: Mapping[str, str] | None = None) 
         bars = axes.barh(at, 100 * share, height=height * 0.92, color=main, alpha=0.9 if place == 0 else 0.4)
         axes.bar_label(bars, [f"{100 * value:.1f} %" for value in share], padding=4, fontsize=8.5)
         bars.set_label(label)
-    axes.set_yticks(rows, table["layer"])
-    axes.set_ylim(len(table) - 0.4, -0.6)
+    name_rows(axes, table["layer"])
     axes.set_xlim(0, 108 * max(table[column].max() for column in columns.values()))
     axes.set_xlabel("share of " + " (solid) and ".join(columns) + (" (pale)" if len(columns) > 1 else "") + ", %")
-    axes.grid(axis="y", visible=False)
     return figure
 
 

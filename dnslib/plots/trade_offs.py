@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from scipy.optimize import isotonic_regression
 
 from dnslib.errors import MisuseError
 from dnslib.plots.look import BLUE, FAINT, METRIC_COLOURS, METRICS, MUTED, colour, error_bars, figure_function, needed
@@ -126,14 +127,8 @@ def spread(positions: Sequence[float], gap: float) -> np.ndarray:
     positions = np.asarray(positions, dtype=float)
     order = np.argsort(positions, kind="stable")
     steps = gap * np.arange(positions.size)
-    # apart by a gap means not decreasing once the steps are taken off: pool neighbours that go down (isotonic fit)
-    blocks: list[list[float]] = []
-    for value in positions[order] - steps:
-        blocks.append([value])
-        while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):
-            blocks[-2:] = [blocks[-2] + blocks[-1]]
+    level = isotonic_regression(positions[order] - steps).x  # apart by a gap: not decreasing without the steps
     moved = np.empty_like(positions)
-    level = np.concatenate([np.full(len(block), np.mean(block)) for block in blocks])
     moved[order] = np.clip(level, 0, max(0, 1 - steps[-1])) + steps
     return moved
 

@@ -1,5 +1,7 @@
 """The study as a whole: which notebooks there are, with what parameters, in what order, what has changed, the report.
 
 ``notebooks`` reads them, ``parameters`` checks values before a kernel starts, ``state`` knows what is up to date,
-``runner`` executes through papermill, ``provenance`` and ``report`` write down what came out.
+``ranges`` what single notebooks' parameters may be; ``runner`` executes through papermill, ``console`` shows how far it
+is, ``provenance`` and ``report`` (with ``page``) write down what came out. ``publish`` puts a run into the project,
+``readme`` and ``card`` write the tables of its texts.
 """

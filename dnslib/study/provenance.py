@@ -6,20 +6,16 @@ import platform
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib.metadata import distributions
 from pathlib import Path
 
 from dnslib.errors import MisuseError
-from dnslib.machine import cpu_model, usable_cores
+from dnslib.machine import cpu_model, installed_version, usable_cores
 from dnslib.paths import PROJECT, write_atomically
 from dnslib.settings import Settings
 from dnslib.study import state as states
 from dnslib.study.notebooks import Notebook
 
-PACKAGES = (
-    "torch", "onnxruntime", "onnx", "numpy", "scipy", "pandas", "speechmos", "pyroomacoustics", "espeakng-loader",
-    "soundfile", "soxr", "pyloudnorm", "papermill", "nbclient", "ipykernel",
-)  # fmt: skip
+PACKAGES = (*states.PACKAGES, "papermill", "nbclient", "ipykernel")
 
 
 def write(notebooks: Sequence[Notebook], values: dict[str, dict], outputs: Path, profile: str) -> Path:
@@ -124,8 +120,8 @@ def data_digests(outputs: Path) -> list[str]:
 
 
 def package_versions() -> dict[str, str]:
-    found = {distribution.name.lower(): distribution.version for distribution in distributions()}
-    return {name: found[name] for name in PACKAGES if name in found}
+    found = {name: installed_version(name) for name in PACKAGES}
+    return {name: version for name, version in found.items() if version}
 
 
 def git(*arguments: str) -> str:

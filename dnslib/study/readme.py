@@ -8,10 +8,10 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from dnslib.claims import SELF_CHECK
 from dnslib.errors import MisuseError
 from dnslib.paper import PRUNED
 from dnslib.paths import PROJECT, resolve, write_atomically
-from dnslib.profiling import SELF_CHECK
 from dnslib.study import provenance
 
 TOLD_NOT_JUDGED = ("C8", "C12")  # claims of which a part is not judged: the reason says what came out, or was not tried

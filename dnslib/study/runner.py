@@ -62,36 +62,12 @@ def execute(
 ) -> float:
     """Execute one notebook into ``outputs/<name>.ipynb``; returns the seconds it took. Raises StudyError."""
     import nbformat
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-    from papermill.exceptions import PapermillExecutionError
 
-    logging.getLogger("papermill").setLevel(logging.ERROR)
     target, failed = outputs / f"{notebook.name}.ipynb", outputs / f"{notebook.name}.failed.ipynb"
     temporary = outputs / f".{notebook.name}.running.ipynb"  # the lock on the folder makes it ours
-    start, began_ns, died, code = time.monotonic(), time.time_ns(), "", provenance.code()
-    try:
-        with kernel_environment(outputs, status_file):
-            papermill.execute_notebook(
-                notebook.path,
-                temporary,
-                parameters=values,
-                kernel_name="python3",
-                language="python",
-                cwd=notebook.path.parent,  # as in JupyterLab
-                progress_bar=False,
-                kernel_manager_class=own_kernel_manager(),
-                extra_arguments=["--log-level=CRITICAL"],
-                raise_on_iopub_timeout=False,
-                start_timeout=START_SECONDS,
-                shutdown_kernel="immediate",  # all is written: PyTorch alone takes two seconds to leave
-            )
-    except PapermillExecutionError:
-        pass  # the error is among the outputs, judged below
-    except DeadKernelError:
-        died = "DeadKernelError: the kernel died; too little memory is the usual reason"
-    except (RuntimeError, TimeoutError) as error:  # a kernel that did not start
-        died = f"{type(error).__name__}: {error}"
+    start, began_ns, code = time.monotonic(), time.time_ns(), provenance.code()
+    with kernel_environment(outputs, status_file):
+        died = run_kernel(notebook.path, temporary, values)
     seconds = time.monotonic() - start
     executed = nbformat.read(temporary, as_version=4)
     missing = [name for name in notebook.writes if not _written_since(began_ns, outputs / name)]
@@ -114,6 +90,40 @@ def execute(
     os.replace(temporary, target)
     failed.unlink(missing_ok=True)
     return seconds
+
+
+def run_kernel(source: Path, target: Path, values: dict) -> str:
+    """Execute a notebook's file into another one; returns why the kernel died, "" where it did not.
+
+    Errors of cells are among the outputs.
+    """
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    try:
+        papermill.execute_notebook(
+            source,
+            target,
+            parameters=values,
+            kernel_name="python3",
+            language="python",
+            cwd=source.parent,  # as in JupyterLab
+            progress_bar=False,
+            kernel_manager_class=own_kernel_manager(),
+            extra_arguments=["--log-level=CRITICAL"],
+            raise_on_iopub_timeout=False,
+            start_timeout=START_SECONDS,
+            shutdown_kernel="immediate",  # all is written: PyTorch alone takes two seconds to leave
+        )
+    except PapermillExecutionError:
+        return ""
+    except DeadKernelError:
+        return "DeadKernelError: the kernel died; too little memory is the usual reason"
+    except (RuntimeError, TimeoutError) as error:  # a kernel that did not start
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def _written_since(when_ns: int, path: Path) -> bool:

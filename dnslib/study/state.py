@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from dnslib import _NAMES
 from dnslib.digests import code_digest, digest, file_digest
+from dnslib.machine import installed_version
 from dnslib.paths import readable, resolve
 from dnslib.study.notebooks import Notebook
 
@@ -57,7 +57,7 @@ def fingerprint(notebook: Notebook, values: dict, outputs: Path, data_digest: st
         "code": digest(*notebook.code),
         "library": code_digest(package_files(notebook.code)),
         "parameters": digest(json.dumps(kept, sort_keys=True, default=str)),
-        "packages": digest(*(installed(package) for package in PACKAGES)),
+        "packages": digest(*(f"{package} {installed_version(package)}" for package in PACKAGES)),
         "data": (data_digest if notebook.parameter("data") else "")
         + "".join(folder_digest(values.get(name, "")) for name in ("recordings", "exchange")),
         "inputs": digest(*(f"{path.name} {file_digest(path)}" for path in inputs(notebook, outputs))),
@@ -166,10 +166,3 @@ def folder_digest(folder: str) -> str:
                 status = path.stat()
                 lines.append(f"{readable(path.relative_to(root))} {status.st_size} {status.st_mtime_ns}")
     return digest(*sorted(lines))
-
-
-def installed(package: str) -> str:
-    try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:
-        return f"{package} is missing"
