@@ -661,7 +661,7 @@ def test_other_clips_are_scored_anew(lab, scored):
 def test_the_table_of_quality(tmp_path, scored):
     lab = Laboratory(settings(tmp_path, seed_count=2))
     make = {name: lambda seed, name=name: Run(TINY[name], seed=seed) for name in ("CRUSE32", "P.500")}
-    table = lab.quality_table(make, reference="CRUSE32").set_index("model")
+    table = lab.quality_table(make, reference="CRUSE32").set_index("configuration")
     assert list(table.index) == ["CRUSE32", "P.500"]
     assert list(table.columns)[:2] == ["clips", "seeds"]
     for metric in quality.METRICS:
@@ -684,14 +684,15 @@ def test_each_seed_is_paired_with_the_reference_of_its_own(tmp_path, scored):
     lab = Laboratory(settings(tmp_path, seed=3, seed_count=2))
     make = {name: lambda seed, name=name: Run(TINY[name], seed=seed) for name in ("CRUSE32", "P.500")}
     table = lab.quality_by_seed(make, reference="CRUSE32")
-    assert list(zip(table["model"], table["seed"], strict=True)) == [
+    assert list(zip(table["configuration"], table["seed"], strict=True)) == [
         ("CRUSE32", 3), ("P.500", 3), ("CRUSE32", 4), ("P.500", 4),
     ]  # fmt: skip
     for seed, own in table.groupby("seed"):
         of, base = (lab.scores(make[name](seed))["dnsmos_ovrl"] for name in ("P.500", "CRUSE32"))
         assert own["delta_ovrl"].tolist() == pytest.approx([0, np.mean(of - base)])
-    both = lab.quality_table(make, reference="CRUSE32").set_index("model")
-    assert table.groupby("model")["delta_ovrl"].mean()["P.500"] == pytest.approx(both.loc["P.500", "delta_ovrl"])
+    both = lab.quality_table(make, reference="CRUSE32").set_index("configuration")
+    over_seeds = table.groupby("configuration")["delta_ovrl"].mean()
+    assert over_seeds["P.500"] == pytest.approx(both.loc["P.500", "delta_ovrl"])
 
 
 def test_the_table_of_quality_against_the_noisy_clips_or_nothing(lab, scored):
@@ -700,6 +701,14 @@ def test_the_table_of_quality_against_the_noisy_clips_or_nothing(lab, scored):
     noisy = lab.noisy_scores()["dnsmos_sig"].mean()
     assert against["delta_sig"] == pytest.approx(against["dnsmos_sig"] - noisy)
     assert not [name for name in lab.quality_table(make) if name.startswith("delta")]
+
+
+def test_the_first_column_of_quality_is_called_as_asked(lab, scored):
+    make = {0.5: lambda seed: Run(TINY["P.500"], seed=seed)}
+    for table in (lab.quality_table(make, label="factor"), lab.quality_by_seed(make, 0.5, label="factor")):
+        assert table.columns[0] == "factor"
+        assert table["factor"].tolist() == [0.5]
+        assert not {"configuration", "model"} & set(table)
 
 
 # --- speed and results ----------------------------------------------------------------------------------------------

@@ -150,6 +150,16 @@ def test_the_parameters_cell_comes_first_and_agrees_with_the_settings(notebook):
             assert parameter.type is kind
 
 
+@each
+def test_the_settings_are_given_every_parameter_they_know(notebook):
+    """One that is left out could be set and would change nothing."""
+    code = [node for source in notebook.code for node in ast.walk(ast.parse(source))]
+    (call,) = (node for node in code if isinstance(node, ast.Call) and ast.unparse(node.func) == "dnslib.Settings")
+    given = {word.arg: ast.unparse(word.value) for word in call.keywords}
+    shared = [parameter.name for parameter in notebook.parameters if parameter.name in Settings.model_fields]
+    assert [name for name in shared if given.get(name) != name] == []
+
+
 @pytest.fixture(scope="session")
 def outputs(tmp_path_factory):
     """One folder for all notebooks, so that a run which two of them need is trained once."""

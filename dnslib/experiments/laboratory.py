@@ -257,10 +257,12 @@ class Laboratory:
         against_noisy: bool = False,
         recordings: bool = False,
         seeds: Sequence[int] | None = None,
+        label: str = "configuration",
     ) -> pd.DataFrame:
         """One row a name: clips, seeds, scores with 95 % intervals; deltas paired by clip against a row or noisy.
 
-        ``rows`` make each row's run from a seed. Scores are means over ``seeds``, by default all of the settings.
+        ``rows`` make each row's run from a seed; their names are the first column, called ``label``. Scores are means
+        over ``seeds``, by default all of the settings.
         """
         seeds = self.settings.seeds if seeds is None else seeds
         if self.settings.scheduler:  # what is not there yet is made there; without one it is made below
@@ -270,17 +272,20 @@ class Laboratory:
             raise MisuseError(f"The reference {reference!r} is not among the rows {', '.join(map(str, scores))}.")
         base = self.noisy_scores(recordings) if against_noisy else scores.get(reference)
         table = pd.DataFrame([quality.summarise(score, base) for score in scores.values()]).astype({"clips": int})
-        table.insert(0, "model", list(scores))
+        table.insert(0, label, list(scores))
         table.insert(2, "seeds", len(seeds))
         return table
 
-    def quality_by_seed(self, rows: Mapping[str, Callable[[int], Run]], reference: str) -> pd.DataFrame:
+    def quality_by_seed(
+        self, rows: Mapping[str, Callable[[int], Run]], reference: str, label: str = "configuration"
+    ) -> pd.DataFrame:
         """`quality_table` of each seed by itself, one below the other, with a ``seed`` column in place of ``seeds``.
 
         A network is paired with the ``reference`` of its own seed. How far the seeds lie apart is the luck of training,
-        of which intervals over clips know nothing.
+        of which intervals over clips know nothing. The first column is called ``label``.
         """
-        tables = [self.quality_table(rows, reference, seeds=[seed]).assign(seeds=seed) for seed in self.settings.seeds]
+        seeds = self.settings.seeds
+        tables = [self.quality_table(rows, reference, seeds=[seed], label=label).assign(seeds=seed) for seed in seeds]
         return pd.concat(tables, ignore_index=True).rename(columns={"seeds": "seed"})
 
     # --- speed ------------------------------------------------------------------------------------------------------
