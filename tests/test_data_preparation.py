@@ -1,5 +1,6 @@
 """Corpora on disk: splits that share no source, caches that are whole or absent, folders with all their surprises."""
 
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from dnslib.data import Mixtures, added, caches, mixtures, noisy_clips, prepare, sources, test_clips, workers
+from dnslib.data import Mixtures, added, caches, folders, mixtures, noisy_clips, prepare, sources, test_clips, workers
 from dnslib.data.corpora import SPLITS, Corpus, Writer, assign_splits
 from dnslib.data.preparation import Split
 from dnslib.data.rooms import LEAD
@@ -356,9 +357,26 @@ def test_noisy_clips_of_a_blind_set(tmp_path, capsys):
     assert sorted(line.split()[0] for line in lines) == sorted(
         ["deep/stereo.flac", "silent.wav", "short.wav", "nan.wav", "text.wav"]
     )
+    write(tmp_path / "loud" / "loud.wav", 3 * sound(0))  # 16 bits: what lies beyond full scale is cut off
+    assert [clip.name for clip in noisy_clips(tmp_path / "loud")] == ["loud"]
+    assert re.fullmatch(r"loud\.wav is clipped: \d{3,} samples stand at full scale\.\n", capsys.readouterr().out)
     (tmp_path / "empty").mkdir()
     with pytest.raises(MisuseError, match="holds no noisy clip"):
         noisy_clips(tmp_path / "empty")
+
+
+def test_samples_in_a_row_at_full_scale_are_clipped():
+    """Two in a row may be by chance; each channel by itself."""
+    left, right = [1, 1, 0, -1, -1, -1, 0, 1], [0, 0, 1, 1, 1, 1, 0.5, -1]
+    assert folders.clipped_samples(np.array([left, right]).T) == 3 + 4
+    assert folders.clipped_samples(np.ones((2, 1))) == 0
+
+
+def test_floating_point_files_beyond_full_scale_keep_their_shape():
+    wave = np.array([0.5, -3.0, 1.5], np.float32)
+    assert folders.within_full_scale(wave).tolist() == pytest.approx([1 / 6, -1, 0.5])
+    over = np.array([0.5, -1.2], np.float32)  # as a lossy codec makes of full scale
+    assert folders.within_full_scale(over) is over
 
 
 @pytest.mark.parametrize("dies", ["pass", "import os, sys; sys.stdin.readline(); os.kill(os.getpid(), 9)"])

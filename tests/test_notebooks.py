@@ -151,6 +151,13 @@ def test_the_parameters_cell_comes_first_and_agrees_with_the_settings(notebook):
 
 
 @each
+def test_a_figure_drawn_in_a_notebook_names_the_profile(notebook):
+    """As those of `dnslib.plots` do: nobody shall take a quick run's figure for a full one's."""
+    drawn = [source for source in notebook.code if "plt.show()" in source]
+    assert all("settings.profile" in source for source in drawn)
+
+
+@each
 def test_the_settings_are_given_every_parameter_they_know(notebook):
     """One that is left out could be set and would change nothing."""
     code = [node for source in notebook.code for node in ast.walk(ast.parse(source))]

@@ -19,6 +19,8 @@ from dnslib.sampling import HOP, SAMPLE_RATE
 READ = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64"}
 UNREAD = {".m4a", ".mp4", ".aac", ".wma", ".amr", ".webm", ".raw", ".pcm", ".sph"}  # sound too, so each is told
 LOWEST_RATE, HIGHEST_RATE = 2_000, 1_000_000  # Hz; what a damaged header says can be far off, and fill the memory
+OVERSHOOT = 1.5  # of full scale, that lossy coding and resampling do not reach
+CLIPPED = 0.999  # of full scale, at which three samples in a row are not by chance
 UNREADABLE = (TypeError, UnicodeError)  # a .raw file, which tells no sample rate; a file name that is not UTF-8
 
 
@@ -145,6 +147,22 @@ def converted(samples: np.ndarray, rate: int) -> np.ndarray:
     """``(samples, channels)`` at any rate to float32 ``(samples,)`` at 16 kHz."""
     mono = samples.mean(axis=1, dtype=np.float32)
     return mono if rate == SAMPLE_RATE else soxr.resample(mono, rate, SAMPLE_RATE).astype(np.float32)
+
+
+def within_full_scale(waveform: np.ndarray) -> np.ndarray:
+    """A waveform, softer where it passes full scale by far: files of floating-point numbers may have another scale."""
+    peak = np.abs(waveform).max(initial=0)
+    return waveform / peak if peak > OVERSHOOT else waveform
+
+
+def clipped_samples(samples: np.ndarray) -> int:
+    """How many of ``(samples, channels)`` stand three or more in a row at full scale: the recording was overdriven."""
+    at_limit = np.abs(samples) >= CLIPPED
+    inside = at_limit[:-2] & at_limit[1:-1] & at_limit[2:]
+    rows = np.zeros_like(at_limit)
+    for shift in range(3):
+        rows[shift : len(rows) - 2 + shift] |= inside
+    return int(rows.sum())
 
 
 def long_enough(waveform: np.ndarray) -> np.ndarray:

@@ -132,7 +132,7 @@ def noisy_clips(folder: str | Path) -> list[Clip]:
     """Every usable recording below a folder, such as a blind set of the DNS Challenge, at 16 kHz mono.
 
     A clip is named by its path in the folder, without the suffix. Prints one line for each file that is skipped (not
-    audio, silent, NaN, shorter than a frame) or converted.
+    audio, silent, NaN, shorter than a frame), converted or clipped.
     Raises MisuseError where the folder is missing or nothing in it can be used.
     """
     folder = paths.resolve(folder)
@@ -149,6 +149,8 @@ def noisy_clips(folder: str | Path) -> list[Clip]:
             continue
         if samples.shape[1] > 1 or rate != SAMPLE_RATE:
             print(f"{name} is converted from {samples.shape[1]} channels at {rate} Hz to one at 16000 Hz.", flush=True)
+        if count := folders.clipped_samples(samples):
+            print(f"{name} is clipped: {count} samples stand at full scale.", flush=True)
         clips.append(Clip(name.removesuffix(path.suffix), noisy, None, float("nan"), level_dbfs(noisy), "", ""))
     if not clips:
         raise MisuseError(f"The folder {folder} holds no noisy clip that can be used (wav, flac, ogg, mp3).")

@@ -118,7 +118,8 @@ def decode(item: Item, find: Callable[[bytes], Recorded | None] = lambda content
         return Decoded(content)
     try:
         waves = [folders.long_enough(folders.read(io.BytesIO(one))) for one in contents]
-        return Decoded(content, waves[0] if len(waves) == 1 else folders.difference(*waves))
+        wave = waves[0] if len(waves) == 1 else folders.difference(*waves)
+        return Decoded(content, folders.within_full_scale(wave))
     except folders.Unusable as reason:
         return Decoded(content, reason=str(reason))
     except (ValueError, RuntimeError, OverflowError):  # nonsense in a header
