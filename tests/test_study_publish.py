@@ -135,6 +135,17 @@ def test_a_folder_is_replaced_as_a_whole_name_only():
     assert cleaned("Linux 6.18.44-x (x86_64), Linux", {}) == "Linux (x86_64), Linux"
 
 
+def test_a_run_of_another_checkout_names_no_folder_of_it(outputs, tmp_path):
+    other = tmp_path / "other" / "study"
+    notebook = executed(f"written to {other}/outputs/third/results", "<b>x</b>")
+    notebook.metadata["papermill"] = {"input_path": str(other / "notebooks" / "05_1.ipynb")}
+    nbformat.write(notebook, outputs / "05_1.ipynb")
+    publish(outputs, tmp_path / "published")
+    text = (tmp_path / "published" / "05_1.ipynb").read_text()
+    assert "written to ./outputs/third/results" in text
+    assert str(tmp_path) not in text
+
+
 @pytest.mark.parametrize(
     ("scheduler", "shown"),
     [("tcp://login3.cluster.example:8786", "SCHEDULER"), ("/srv/anna/slurm.yaml", "SCHEDULER"), ("local:2", "local:2")],

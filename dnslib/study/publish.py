@@ -48,7 +48,8 @@ def publish(outputs: Path, target: Path = TARGET) -> list[Path]:
     notebooks = [path for path in visible if not path.name.endswith(".failed.ipynb")]
     written = []
     for path in notebooks:
-        text = without_sound(cleaned(_read(path), hidden))
+        text = _read(path)
+        text = without_sound(cleaned(text, checkout_of(text) | hidden))
         written.append(_write(target / path.name, linked(text, target, {path.name for path in notebooks})))
     for path in sorted((outputs / "results").glob("*.*")):
         if path.suffix in (".csv", ".json"):
@@ -84,7 +85,7 @@ def publish_weights(laboratory: Laboratory, names: Iterable[str] = NAMES, folder
 
 
 def folders(facts: dict) -> dict[str, str]:
-    """What to write in place of folders of this machine and of its scheduler, longest first.
+    """What to write in place of folders of this machine and of its scheduler.
 
     ``facts`` are those of the provenance.
     """
@@ -98,13 +99,18 @@ def folders(facts: dict) -> dict[str, str]:
             replaced[scheduler] = "SCHEDULER"
     outputs = facts["settings"]["outputs"]
     replaced[str(resolve(outputs))] = "OUTPUTS" if Path(outputs).expanduser().is_absolute() else outputs
-    replaced |= {sys.prefix: ".venv", str(Path.home()): "~"}
-    return dict(sorted(replaced.items(), key=lambda pair: -len(pair[0])))
+    return replaced | {sys.prefix: ".venv", str(Path.home()): "~"}
+
+
+def checkout_of(text: str) -> dict[str, str]:
+    """The checkout that a notebook was executed in, which may be another one than this, as `folders` writes it."""
+    source = Path(json.loads(text)["metadata"].get("papermill", {}).get("input_path") or "")
+    return {str(source.parents[1]): "."} if source.is_absolute() and len(source.parents) > 2 else {}
 
 
 def cleaned(text: str, hidden: dict[str, str]) -> str:
     """A file's text without folders of this machine and without the kernel's release."""
-    for folder, name in hidden.items():
+    for folder, name in sorted(hidden.items(), key=lambda pair: -len(pair[0])):  # the innermost folders first
         for written in {folder, json.dumps(folder)[1:-1]}:  # JSON may write letters beyond ASCII as \\uXXXX
             text = re.sub(rf"{re.escape(written)}(?![\w.-])", name, text)
     return KERNEL_RELEASE.sub(lambda match: match[1].rstrip(" -"), text)
