@@ -1,11 +1,12 @@
 """What this machine could do at best with one thread, and how close a network comes to it.
 
-Two things bound the latency of a frame from below: every weight has to reach the core once, from memory or from a
-cache, and every multiply-accumulate has to be computed. Bandwidth and peak are measured here, by programs that do
-nothing else: a matrix times a vector, which uses each number it reads once, as a network does (PyTorch's kernel), and
-a dense product of square matrices (ONNX Runtime's own), one thread. Which cache the weights come from is not looked up
-but measured, with matrices from a quarter of a megabyte on: a shared cache holds less than it is large. The bounds
-leave out states, activations and everything element-wise, so no network reaches them.
+Two things no frame can do without: every weight has to reach the core once, from memory or from a cache, and every
+multiply-accumulate has to be computed. How long that takes at least is estimated by programs that do nothing else: a
+matrix times a vector, which uses each number it reads once, as a network does (NumPy's OpenBLAS, the fastest reader
+found), and a dense product of square matrices (ONNX Runtime's own), one thread. Which cache the weights come from is
+not looked up but measured, with matrices from a quarter of a megabyte on: a shared cache holds less than it is large.
+The bounds leave out states, activations and everything element-wise. They are no proofs: a network passes one where
+the measurement of the limit was disturbed, or where there are faster ways to read.
 """
 
 import os
@@ -15,14 +16,15 @@ from dataclasses import dataclass
 from itertools import cycle
 
 import numpy as np
-import torch
 from onnx import TensorProto, helper, numpy_helper
+from threadpoolctl import threadpool_limits
 
 from dnslib.errors import MisuseError
 from dnslib.export import session_of
 from dnslib.export.graph import IR_VERSION, OPSET
-from dnslib.machine import last_level_cache_mb, one_torch_thread
-from dnslib.profiling import macs_by_operator, weight_bytes
+from dnslib.locks import waiting
+from dnslib.machine import last_level_cache_mb
+from dnslib.profiling import clock_lock, macs_by_operator, weight_bytes
 from dnslib.progress import track
 
 REPEATS = 60
@@ -59,7 +61,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Lower bounds of the latency of one frame, in ms."""
+    """Lower bounds of the latency of one frame, in ms, as good as the limits they are made from."""
 
     memory_ms: float  # all weights from memory
     reading_ms: float  # all weights from where they are when they were read a moment ago
@@ -102,7 +104,7 @@ def measure(
         ("int8_gmac_s", np.nan): (_multiplier(size, np.int8), f"MatMulInteger of {size} x {size}, uint8 by int8"),
     }
     rates = {limit: np.full(repeats, np.nan) for limit in trials}
-    with one_torch_thread():
+    with waiting(clock_lock(), "the clock"), threadpool_limits(1):
         for repeat in track(range(repeats), description="limits of the machine"):
             for limit, (trial, _) in trials.items():
                 rates[limit][repeat] = trial()
@@ -111,6 +113,16 @@ def measure(
         for limit, rate in rates.items()
     ]
     return pd.DataFrame(rows, columns=["limit", "mb", "unit", "best", "median", "worst", "repeats", "how"])
+
+
+def merged(*tables):
+    """One table of several of `measure`, of equal sizes: a machine is as fast as it was in its best moment."""
+    import pandas as pd
+
+    summary = {"best": "max", "median": "median", "worst": "min", "repeats": "sum"}
+    keys = ["limit", "mb", "unit", "how"]
+    table = pd.concat(tables).groupby(keys, sort=False, dropna=False, as_index=False).agg(summary)
+    return table[tables[0].columns]
 
 
 def best_of(table) -> Limits:
@@ -129,18 +141,17 @@ def _reader(megabytes: float) -> Callable[[], float]:
 
     What was read a whole matrix ago is in no cache smaller than the matrix.
     """
-    matrix = torch.ones(max(1, round(megabytes * 1e6 / 4 / ROW)), ROW)
-    vector = torch.ones(ROW)
-    parts = matrix.chunk(max(1, round(4 * matrix.numel() / READ_BYTES)))
-    passes = max(1, round(READ_BYTES / (4 * matrix.numel())))
-    coming = cycle(parts)
+    matrix = np.ones((max(1, round(megabytes * 1e6 / 4 / ROW)), ROW), np.float32)
+    vector = np.ones(ROW, np.float32)
+    passes = max(1, round(READ_BYTES / matrix.nbytes))
+    coming = cycle(np.array_split(matrix, max(1, round(matrix.nbytes / READ_BYTES))))
 
     def trial() -> float:
         part = next(coming)
         start = time.perf_counter()
         for _ in range(passes):
-            torch.mv(part, vector)
-        return passes * 4 * part.numel() / (time.perf_counter() - start) / 1e9
+            np.matmul(part, vector)
+        return passes * part.nbytes / (time.perf_counter() - start) / 1e9
 
     return trial
 

@@ -7,11 +7,12 @@ import onnx
 import pandas as pd
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from dnslib import limits
 from dnslib.errors import MisuseError
 from dnslib.export import export_streaming, onnxruntime
-from dnslib.limits import Limits, best_of, bound_ms, bounds_of, closeness, measure
+from dnslib.limits import Limits, best_of, bound_ms, bounds_of, closeness, measure, merged
 from dnslib.model import Cruse
 from dnslib.paths import PROJECT
 from dnslib.profiling import count_macs
@@ -125,8 +126,8 @@ def test_a_rate_is_work_by_time(monkeypatch):
 
 def test_a_large_array_is_read_part_after_part(monkeypatch):
     """So that each part is read again only after all the others."""
-    read, product = [], torch.mv
-    monkeypatch.setattr(torch, "mv", lambda part, vector: read.append(part.data_ptr()) or product(part, vector))
+    read, product = [], np.matmul
+    monkeypatch.setattr(np, "matmul", lambda part, vector: read.append(part.ctypes.data) or product(part, vector))
     trial = limits._reader(256)
     for _ in range(8):
         trial()
@@ -134,13 +135,26 @@ def test_a_large_array_is_read_part_after_part(monkeypatch):
     assert read[:4] == read[4:]
 
 
-def test_threads_are_given_back():
-    torch.set_num_threads(2)
-    try:
-        measure(repeats=1, memory_mb=1, read_mb=[1], size=8)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(1)
+def test_one_thread_reads_and_threads_are_given_back(monkeypatch):
+    def threads():
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    before, during, product = threads(), [], np.matmul
+    monkeypatch.setattr(np, "matmul", lambda part, vector: during.extend(threads()) or product(part, vector))
+    measure(repeats=1, memory_mb=1, read_mb=[64], size=8)
+    assert set(during) == {1}
+    assert threads() == before
+
+
+def test_of_two_measurements_the_best_moment_counts(measured):
+    later = measured.assign(best=measured["best"] * 2, worst=measured["worst"] / 2)
+    both = merged(measured, later)
+    assert list(both.columns) == list(measured.columns)
+    assert both["limit"].tolist() == measured["limit"].tolist()
+    pd.testing.assert_series_equal(both["best"], later["best"])
+    pd.testing.assert_series_equal(both["worst"], later["worst"])
+    assert (both["repeats"] == 2 * measured["repeats"]).all()
+    assert best_of(both).memory_gb_s == 2 * best_of(measured).memory_gb_s
 
 
 def test_a_product_that_the_runtime_does_not_have_is_nan(monkeypatch):
