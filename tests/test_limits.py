@@ -135,6 +135,18 @@ def test_a_large_array_is_read_part_after_part(monkeypatch):
     assert read[:4] == read[4:]
 
 
+def test_what_is_read_again_and_again_is_brought_back_to_its_cache_first(monkeypatch):
+    """32 MB are read four times before the timed region and in it; the parts of a large matrix once, in it."""
+    happened, product = [], np.matmul
+    monkeypatch.setattr(np, "matmul", lambda part, vector: happened.append("read") or product(part, vector))
+    monkeypatch.setattr(limits.time, "perf_counter", lambda: happened.append("clock") or float(len(happened)))
+    limits._reader(32)()
+    assert happened == [*["read"] * 4, "clock", *["read"] * 4, "clock"]
+    happened.clear()
+    limits._reader(128)()
+    assert happened == ["clock", "read", "clock"]
+
+
 def test_one_thread_reads_and_threads_are_given_back(monkeypatch):
     def threads():
         return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
