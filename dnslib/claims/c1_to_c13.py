@@ -175,7 +175,7 @@ def c9(tables: Tables) -> Judgement:
         f"The gain is surely above 0 in {helped} of {len(gains)} configurations, above {half:g} in "
         f"{large.count(REPRODUCED)}, below 0 in {', '.join(harmed) or 'none'}. "
         f"Slicing cost {lost:.2f} at most ({name}), of which {won:.2f} came back."
-    )
+    ).replace("-", "−")
     return Judgement(span(table), verdict, reason, *basis(table))
 
 
