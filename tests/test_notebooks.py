@@ -17,7 +17,7 @@ from dnslib.paths import PROJECT
 from dnslib.settings import Settings
 from dnslib.study.notebooks import discover, in_order
 from dnslib.study.parameters import check, plan
-from dnslib.study.runner import judge
+from dnslib.study.runner import execute, judge
 
 FOLDER = PROJECT / "notebooks"
 RESULTS = {f"results/table_{number}.csv" for number in range(1, 9)} | {"results/figure_1.csv", "results/claims.csv"}
@@ -188,6 +188,12 @@ def folders(tmp_path_factory):
     return root
 
 
+def small_values(notebook, outputs, folders) -> dict:
+    values = {name: value for name, value in SMALL.items() if notebook.parameter(name)}
+    values |= OWN.get(notebook.name, {}) | {"outputs": str(outputs)}
+    return values | {name: str(folders / values[name]) for name in ("data", "recordings", "exchange") if name in values}
+
+
 @each
 @pytest.mark.slow
 def test_a_small_run_through_papermill(notebook, outputs, folders, monkeypatch):
@@ -195,9 +201,7 @@ def test_a_small_run_through_papermill(notebook, outputs, folders, monkeypatch):
     import papermill
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # other tests run beside it
-    values = {name: value for name, value in SMALL.items() if notebook.parameter(name)}
-    values |= OWN.get(notebook.name, {}) | {"outputs": str(outputs)}
-    values |= {name: str(folders / values[name]) for name in ("data", "recordings", "exchange") if name in values}
+    values = small_values(notebook, outputs, folders)
     check(notebook, values)
     target = outputs / f"{notebook.name}.ipynb"
     executed = papermill.execute_notebook(
@@ -218,3 +222,17 @@ def test_a_small_run_through_papermill(notebook, outputs, folders, monkeypatch):
             high = low.removesuffix("low") + "high"
             known = table[[low, high]].dropna()
             assert (known[low] <= known[high]).all(), f"{name}: {low}"
+
+
+@pytest.mark.slow
+def test_the_runner_and_plain_papermill_give_the_same(outputs, folders, monkeypatch):
+    """Byte for byte, from two working folders; 04_3 trains, prunes and compares, and times nothing."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    notebook = next(one for one in NOTEBOOKS if one.name == "04_3_structured_pruning")
+    table = outputs / "results" / "pruning.csv"
+    if not table.exists():
+        test_a_small_run_through_papermill(notebook, outputs, folders, monkeypatch)
+    before = table.read_bytes()
+    table.unlink()
+    execute(notebook, small_values(notebook, outputs, folders), {}, outputs)
+    assert table.read_bytes() == before
