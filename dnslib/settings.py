@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from dnslib.errors import MisuseError
 
+PARAMETER_TYPES = (bool, int, float, str, list)
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -85,6 +86,8 @@ def check_parameters(namespace: dict) -> None:
     "[1, 2]" a list. Raises MisuseError for a value of another type.
     """
     for name, kind in namespace.get("__annotations__", {}).items():
+        if name not in namespace or (get_origin(kind) or kind) not in PARAMETER_TYPES:
+            continue  # a variable that the reader gave a type of another kind
         value = namespace[name]
         if isinstance(value, str) and kind is not str:
             value = from_text(value, name)

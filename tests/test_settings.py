@@ -118,3 +118,11 @@ def test_a_value_of_another_type_is_one_line(name, given, words):
     cell[name] = given
     with pytest.raises(MisuseError, match=f"^{words}$"):
         check_parameters(cell)
+
+
+def test_other_variables_of_a_reader_are_left_alone():
+    cell = {}
+    exec("from pathlib import Path\nsteps: int = 3\nfolder: Path = Path()\nlater: int\ntable: 'DataFrame' = []", cell)
+    before = dict(cell)
+    check_parameters(cell)
+    assert cell == before
