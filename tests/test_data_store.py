@@ -104,7 +104,7 @@ prepare(types.SimpleNamespace(data=sys.argv[1], outputs=sys.argv[2]))
 def test_a_killed_scan_goes_on_where_it_was_and_ends_as_an_uninterrupted_one(tmp_path, decoded):
     data = many(tmp_path / "data", speakers=6, files=500)
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(data), str(tmp_path / "killed")], cwd=PROJECT)
-    while not (sizes := [p.stat().st_size for p in (tmp_path / "killed").rglob("speech.npy")]) or sizes[0] < 50_000:
+    while not (sizes := [p.stat().st_size for p in (tmp_path / "killed").rglob("speech.npy")]) or sizes[0] < 500_000:
         assert process.poll() is None, "it was done before it could be killed"
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
