@@ -20,7 +20,7 @@ HELD_FOLDER = "DNS_STUDY_OUTPUTS"  # tells a study's kernels that its outputs fo
 @contextmanager
 def exclusive(path: Path, refusal: Callable[[str], str]) -> Iterator[None]:
     """Hold the lock at ``path``. A second process gets a MisuseError: ``refusal`` of the words that name the holder."""
-    lock, holder = FileLock(path, timeout=0), path.with_name(f"{path.name}.json")
+    lock, holder = FileLock(path, timeout=0), _holder(path)
     try:
         lock.acquire()
     except Timeout:
@@ -56,12 +56,22 @@ def only_writer(outputs: Path) -> None:
     ours = os.environ.get(HELD_FOLDER)
     if not (outputs / LOCK).exists() or (ours and Path(ours).is_dir() and outputs.samefile(ours)):
         return
-    with exclusive(outputs / LOCK, lambda holder: held_by(outputs, holder)):
-        pass
+    import fcntl  # Windows, where commands say that they do not run, has none
+
+    with (outputs / LOCK).open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: who only asks is in nobody's way
+        except BlockingIOError:
+            raise MisuseError(held_by(outputs, _named(_holder(outputs / LOCK)))) from None
 
 
 def held_by(outputs: Path, holder: str) -> str:
     return f"{outputs} is being written by {holder}; wait, or choose other outputs"
+
+
+def _holder(path: Path) -> Path:
+    """The file in which the holder of a lock names itself."""
+    return path.with_name(f"{path.name}.json")
 
 
 def _named(holder: Path) -> str:

@@ -44,12 +44,11 @@ def entries(folder: str | Path, closed: list[str] | None = None) -> list[Entry]:
 
     Links to folders are followed, each folder once. ``closed`` takes the names of folders that may not be listed.
     """
-    found = [Entry(name, stamp_of(os.path.join(folder, name))) for name in walk(str(folder), "", set(), closed)]
-    return sorted(found, key=lambda entry: entry.name.split("/"))
+    return [Entry(name, stamp_of(os.path.join(folder, name))) for name in walk(str(folder), "", set(), closed)]
 
 
 def walk(root: str, below: str, seen: set, closed: list[str] | None = None) -> Iterator[str]:
-    """Names, below ``root``, of the recordings in the folder ``below`` and its folders.
+    """Names, below ``root``, of the recordings in the folder ``below`` and its folders, sorted.
 
     A link that leads nowhere counts as a file, which cannot be read.
     """
@@ -85,7 +84,7 @@ def may_be_file(entry: os.DirEntry) -> bool:
 
 def files(folder: Path, closed: list[str] | None = None) -> list[Path]:
     """Paths of all recordings below a folder, sorted; ``closed`` takes the names of folders that may not be listed."""
-    return [folder / name for name in sorted(walk(str(folder), "", set(), closed), key=lambda name: name.split("/"))]
+    return [folder / name for name in walk(str(folder), "", set(), closed)]
 
 
 def stamp_of(path: str) -> str:

@@ -57,9 +57,10 @@ def measured_once(
     about |= {what: machine[what] for what in ("cpu", "onnxruntime")}
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
     path = outputs / "latency" / f"{key}.csv"
-    with waiting(path.with_suffix(".lock"), "a measurement of the same files"):
-        if not path.exists():
-            write_csv(path, measure_everywhere(files, protocol, paced_rounds))
+    if not path.exists():
+        with waiting(path.with_suffix(".lock"), "a measurement of the same files"):
+            if not path.exists():
+                write_csv(path, measure_everywhere(files, protocol, paced_rounds))
     with reading(path):
         table = read_csv(path)
         if missing := files.keys() - set(table["model"]):

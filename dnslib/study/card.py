@@ -10,7 +10,6 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from statistics import fmean
 
 import pandas as pd
 
@@ -151,18 +150,18 @@ def by_seed(folders: Iterable[Path], name: str, notebook: str, title: str) -> st
     shown = sorted({seed for rows in found.values() for seed in rows})
     rows = [
         [name, *(interval(of_seed[seed], "delta_ovrl", sign="+") if seed in of_seed else "" for seed in shown),
-         mean_of_seeds([float(row["delta_ovrl"]) for row in of_seed.values()])]
+         mean_of_seeds(pd.Series([float(row["delta_ovrl"]) for row in of_seed.values()]))]
         for name, of_seed in found.items()
     ]  # fmt: skip
     return table([title, *(f"seed {seed}" for seed in shown), "mean of the seeds"], rows)
 
 
-def mean_of_seeds(values: list[float]) -> str:
+def mean_of_seeds(values: pd.Series) -> str:
     """A mean with its interval over seeds; nothing where one seed tells no spread."""
     if len(values) < 2:
         return ""
-    mean, (low, high) = fmean(values), mean_interval(pd.Series(values))
-    return interval({"mean": mean, "mean_ci_low": low, "mean_ci_high": high}, "mean", sign="+")
+    low, high = mean_interval(values)
+    return interval({"mean": values.mean(), "mean_ci_low": low, "mean_ci_high": high}, "mean", sign="+")
 
 
 def deployment(folders: Iterable[Path]) -> str:

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -96,7 +96,7 @@ def common_code(runs: Sequence[dict]) -> dict:
 def seeds_of(notebooks: Sequence[Notebook], runs: dict[str, dict | None]) -> list[int]:
     """Every seed that a notebook trained or read networks of was run with."""
     trained = [runs[one.name] for one in notebooks if one.parameter("seed_count") and runs[one.name]]
-    return sorted({seed for run in trained for seed in shared_settings({"": run}, {}).seeds})
+    return sorted({seed for run in trained for seed in settings_of([run["parameters"]]).seeds})
 
 
 def shared_settings(runs: dict[str, dict | None], values: dict[str, dict]) -> Settings:
@@ -106,8 +106,13 @@ def shared_settings(runs: dict[str, dict | None], values: dict[str, dict]) -> Se
     rerun of one notebook must not hide with what the others were run.
     """
     noted = [run["parameters"] for run in runs.values() if run]
-    given = {name: value for one in (*noted, *values.values()) for name, value in one.items()}
-    return Settings(**{name: value for name, value in given.items() if name in Settings.model_fields})
+    return settings_of([*noted, *values.values()])
+
+
+def settings_of(given: Iterable[dict]) -> Settings:
+    """The Settings among the values of several notebooks; the last one that gives a value wins."""
+    values = {name: value for one in given for name, value in one.items()}
+    return Settings(**{name: value for name, value in values.items() if name in Settings.model_fields})
 
 
 def data_digests(outputs: Path) -> list[str]:
