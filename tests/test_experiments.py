@@ -23,6 +23,7 @@ from dnslib import data, experiments, export, paper, profiling, published, quali
 from dnslib.errors import MisuseError
 from dnslib.experiments import CYCLE_SEEDS, Laboratory, Run, configuration_name, describe, run_of, train_all
 from dnslib.experiments.runs import LOSSES
+from dnslib.experiments.streaming import CONDITIONS
 from dnslib.loss import PAPER, LossWeights
 from dnslib.model import Cruse, enhance, parameter_count, save_weights
 from dnslib.networks import load_network
@@ -729,6 +730,8 @@ def test_latency_is_measured_once_per_set_of_networks_warm_and_cold(lab, monkeyp
     monkeypatch.setattr(export, "export_streaming", write)
     monkeypatch.setattr(profiling, "measure_latency", measure)
     monkeypatch.setattr(experiments.streaming, "last_level_cache_mb", lambda: 8.0)
+    machine = profiling.machine() | {"load_1_min": 0.25}
+    monkeypatch.setattr(profiling, "machine", lambda: machine)
     lab = Laboratory(settings(lab.outputs, latency_rounds=30, frames_per_round=50))
     runs = {name: lab.untrained(name) for name in ("CRUSE32", "P.500")}
     first, again = lab.latency(runs), Laboratory(lab.settings).latency(runs)
@@ -740,11 +743,11 @@ def test_latency_is_measured_once_per_set_of_networks_warm_and_cold(lab, monkeyp
     assert first["latency_ms"].tolist() == [7, 5]
     assert first["cold_latency_ms"].tolist() == [7 + 16, 5 + 16]
     assert first["cold_evicted_mb"].tolist() == [16, 16]
+    assert first.loc[0, list(CONDITIONS)].to_dict() == {what: machine[what] for what in CONDITIONS}  # as it measured
     lab.latency({"CRUSE32": runs["CRUSE32"]})
     Laboratory(settings(lab.outputs, latency_rounds=31)).latency(runs)
     assert (len(written), len(measured)) == (2, 6)
     assert lab.latency(dict(reversed(runs.items())))["model"].tolist() == ["P.500", "CRUSE32"]  # P.500 is at 1x now
-    machine = profiling.machine()
     monkeypatch.setattr(profiling, "machine", lambda: machine | {"onnxruntime": "another"})
     lab.latency(runs)
     assert (len(written), len(measured)) == (2, 10)

@@ -23,6 +23,7 @@ from dnslib.model import Cruse
 from dnslib.model import parameter_count as torch_parameter_count
 from dnslib.paper import CONFIGURATIONS
 from dnslib.profiling import (
+    conditions,
     count_macs,
     decaying_frames,
     kernel_times,
@@ -536,6 +537,15 @@ def test_machine_says_what_matters():
     assert {"cpu", "cores", "governor", "load_1_min", "onnxruntime"} <= set(facts)
     assert facts["cpu"]
     assert facts["cores"] >= 1
+
+
+def test_the_conditions_of_a_table_in_one_line():
+    facts = {"cpu": "A processor", "governor": "performance", "load_1_min": 0.26, "onnxruntime": "1.2.3"}
+    said = conditions(latency_table(toy_times(), "full").assign(**facts))
+    assert said == (
+        "A processor, one thread, governor performance, ONNX Runtime 1.2.3; "
+        "3 rounds, 15 frames a network, 50 more to warm up each round; load 0.3 in the minute before"
+    )
 
 
 # misuse

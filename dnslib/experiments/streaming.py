@@ -21,6 +21,7 @@ FRAME_MS = 10.0
 LONG_SECONDS = 60.0  # beyond, a waveform does not go through a network as a whole
 PACED_FRAMES = 10  # frames in a paced round, each takes 10 ms
 COLD_FRAMES_SHARE = 10  # one frame in ten is timed with evicted caches too: filling them takes longer than a frame
+CONDITIONS = ("cpu", "governor", "load_1_min", "onnxruntime")  # of the machine, before it measures
 
 
 def enhance_streaming(path: Path, noisy: np.ndarray) -> np.ndarray:
@@ -49,7 +50,10 @@ def enhance_clips(model: Cruse, noisy: Sequence[np.ndarray]) -> list[np.ndarray]
 def measured_once(
     outputs: Path, files: Mapping[str, Path], protocol: Mapping[str, int], paced_rounds: int = 0
 ) -> pd.DataFrame:
-    """`measure_everywhere`, kept under ``outputs`` by files in their order, protocol, code, CPU and ONNX Runtime."""
+    """`measure_everywhere`, kept under ``outputs`` by files in their order, protocol, code, CPU and ONNX Runtime.
+
+    Beside it stand `CONDITIONS`.
+    """
     machine = profiling.machine()
     about = {"files": [(name, str(path.relative_to(outputs))) for name, path in files.items()]}  # the first is at 1x
     about |= {"protocol": protocol, "paced_rounds": paced_rounds, "code": source_digest(profiling.latency)}
@@ -60,7 +64,8 @@ def measured_once(
     if not path.exists():
         with waiting(path.with_suffix(".lock"), "a measurement of the same files"):
             if not path.exists():
-                write_csv(path, measure_everywhere(files, protocol, paced_rounds))
+                measured = measure_everywhere(files, protocol, paced_rounds)
+                write_csv(path, measured.assign(**{what: machine[what] for what in CONDITIONS}))
     with reading(path):
         table = read_csv(path)
         if missing := files.keys() - set(table["model"]):
@@ -74,11 +79,11 @@ def measure_everywhere(files: Mapping[str, Path], protocol: Mapping[str, int], p
     table = profiling.measure_latency(files, **protocol)
     frames = max(1, protocol["frames_per_round"] // COLD_FRAMES_SHARE)
     evict_mb = 2 * last_level_cache_mb()
-    fewer = {**protocol, "frames_per_round": frames, "warmup_frames": frames}
+    fewer = {**protocol, "frames_per_round": frames}
     cold = profiling.measure_latency(files, **fewer, evict_mb=evict_mb)
     table = join_prefixed(table, cold, "cold_").assign(cold_evicted_mb=evict_mb)
     if paced_rounds:
-        paced = {**protocol, "rounds": paced_rounds, "frames_per_round": PACED_FRAMES, "warmup_frames": PACED_FRAMES}
+        paced = {**protocol, "rounds": paced_rounds, "frames_per_round": PACED_FRAMES}
         table = join_prefixed(table, profiling.measure_latency(files, **paced, pace_ms=FRAME_MS), "paced_")
     return table
 

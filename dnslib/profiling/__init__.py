@@ -8,6 +8,7 @@ from dnslib.profiling.latency import (
     SELF_CHECK,
     Pace,
     clock_lock,
+    conditions,
     decaying_frames,
     latency_table,
     machine,
@@ -21,7 +22,8 @@ from dnslib.profiling.shares import kernel_times, layer_shares
 from dnslib.profiling.size import ProcessMemory, load, memory_mb, parameter_count, process_memory, weight_bytes
 
 __all__ = [
-    "SELF_CHECK", "Pace", "ProcessMemory", "clock_lock", "count_macs", "decaying_frames", "kernel_times",
-    "latency_table", "layer_shares", "load", "machine", "macs_by_operator", "measure_latency", "median_interval",
-    "memory_mb", "parameter_count", "process_memory", "self_check_verdict", "time_rounds", "weight_bytes",
+    "SELF_CHECK", "Pace", "ProcessMemory", "clock_lock", "conditions", "count_macs", "decaying_frames",
+    "kernel_times", "latency_table", "layer_shares", "load", "machine", "macs_by_operator", "measure_latency",
+    "median_interval", "memory_mb", "parameter_count", "process_memory", "self_check_verdict", "time_rounds",
+    "weight_bytes",
 ]  # fmt: skip

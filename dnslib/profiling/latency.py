@@ -33,6 +33,7 @@ from dnslib.progress import track
 from dnslib.stft import SAMPLE_RATE, log_power, stft
 
 SELF_CHECK = "self_check"  # the row of the reference measured a second time
+WARM_UP_FRAMES = 50
 RESAMPLES = 9_999
 NANOSECONDS_PER_MS = 1e6
 LOAD_SECONDS = 0.1  # that the load of other programs is looked at
@@ -43,7 +44,7 @@ def measure_latency(
     paths: Mapping[str, str | os.PathLike],
     rounds: int = 30,
     frames_per_round: int = 100,
-    warmup_frames: int = 50,
+    warmup_frames: int = WARM_UP_FRAMES,
     reference: str | None = None,
     seed: int = 0,
     frames: np.ndarray | None = None,
@@ -257,3 +258,13 @@ def machine() -> dict[str, object]:
         "python": platform.python_version(),
         "onnxruntime": onnxruntime().__version__,
     }
+
+
+def conditions(table) -> str:
+    """What a table with the columns of `latency_table` and of `machine` was measured by, for the line below it."""
+    first = table.iloc[0]
+    return (
+        f"{first['cpu']}, one thread, governor {first['governor']}, ONNX Runtime {first['onnxruntime']}; "
+        f"{first['rounds']} rounds, {first['frames']} frames a network, {WARM_UP_FRAMES} more to warm up each round; "
+        f"load {first['load_1_min']:.1f} in the minute before"
+    )
