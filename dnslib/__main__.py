@@ -86,7 +86,9 @@ def parser() -> Parser:
     commands = top.add_subparsers(required=True, metavar="run | list | report | enhance | benchmark")
 
     run_ = commands.add_parser("run", help="run notebooks in order; what is unchanged is not run again")
-    run_.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="name, or its beginning; all by default")
+    run_.add_argument(
+        "notebooks", nargs="*", metavar="NOTEBOOK", help="name, its beginning, or a section such as 05; all by default"
+    )
     run_.set_defaults(command=run_command)
     list_ = commands.add_parser("list", help="notebooks, what each reproduces, its state, its last run")
     list_.set_defaults(command=list_command, notebooks=[])

@@ -155,11 +155,6 @@ def _check(chunk: np.ndarray) -> None:
 # --- what Python adds ------------------------------------------------------------------------------------------------
 
 
-def overhead_us(denoiser: Denoiser, frames: int = 1000, seed: int = 0, clock: Callable = time.perf_counter_ns) -> float:
-    """What Python and the transform add to a frame, in microseconds: the median of `overhead_rounds_us`."""
-    return float(np.median(overhead_rounds_us(denoiser, max(2, frames // FRAMES_PER_ROUND), seed, clock)))
-
-
 def overhead_rounds_us(
     denoiser: Denoiser, rounds: int = 20, seed: int = 0, clock: Callable = time.perf_counter_ns
 ) -> np.ndarray:

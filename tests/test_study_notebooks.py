@@ -59,7 +59,13 @@ def test_selection_by_name_path_and_beginning(tmp_path):
     assert select(notebooks, []) == notebooks
 
 
-@pytest.mark.parametrize(("given", "suggestion"), [("05_3_sparsty", "05_3_sparsity"), ("04", "04_")])
+def test_a_section_is_all_its_notebooks(tmp_path):
+    notebooks = [toy(tmp_path, name) for name in ("04_1_profile", "04_2_rule", "05_3_sparsity", "05_3_sparsity_more")]
+    assert [one.name for one in select(notebooks, ["04"])] == ["04_1_profile", "04_2_rule"]
+    assert [one.name for one in select(notebooks, ["05_3_sparsity"])] == ["05_3_sparsity"]  # a whole name is that one
+
+
+@pytest.mark.parametrize(("given", "suggestion"), [("05_3_sparsty", "05_3_sparsity"), ("0", "04_")])
 def test_an_unknown_or_ambiguous_notebook_gets_a_suggestion(tmp_path, given, suggestion):
     notebooks = [toy(tmp_path, name) for name in ("04_1_profile", "04_2_rule", "05_3_sparsity")]
     with pytest.raises(MisuseError, match=f"unknown notebook {given}: .*{suggestion}"):

@@ -112,18 +112,22 @@ def parameter_type(annotation: ast.expr) -> type:
 
 
 def select(notebooks: Sequence[Notebook], names: Sequence[str]) -> list[Notebook]:
-    """The named notebooks, all when none is named. A name may be a path, or the beginning of just one name."""
+    """The named notebooks, all when none is named.
+
+    A name may be a path, the beginning of just one name, or the number of a section: 05 for all that begin with 05_.
+    """
     if not names:
         return list(notebooks)
     known = {notebook.name: notebook for notebook in notebooks}
     chosen = []
     for given in names:
         name = Path(given).name.removesuffix(".ipynb")
-        matches = [name] if name in known else [one for one in known if one.startswith(name)]
-        if len(matches) != 1:
-            raise MisuseError(unknown("notebook", name, matches or known))
-        chosen.append(known[matches[0]])
-    return [notebook for notebook in notebooks if notebook in chosen]
+        section = [one for one in known if one.startswith(f"{name}_")]
+        begun = [one for one in known if one.startswith(name)]
+        if name not in known and not section and len(begun) != 1:
+            raise MisuseError(unknown("notebook", name, begun or known))
+        chosen += [name] if name in known else section or begun
+    return [notebook for notebook in notebooks if notebook.name in chosen]
 
 
 def in_order(notebooks: Sequence[Notebook]) -> list[Notebook]:
