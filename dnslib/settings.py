@@ -127,9 +127,6 @@ def allowed(field) -> str:
 
     Of a list: "each at least 2".
     """
-    if get_origin(field.annotation) is list:
-        of_each = allowed(FieldInfo.from_annotation(get_args(field.annotation)[0]))
-        return f"each {of_each}" if of_each else ""
     if get_origin(field.annotation) is Literal:
         return "one of " + ", ".join(get_args(field.annotation))
     words = {"ge": "at least {}", "gt": "above {}", "le": "at most {}", "lt": "below {}"}
@@ -139,6 +136,9 @@ def allowed(field) -> str:
     ]  # fmt: skip
     if any(getattr(limit, "min_length", None) for limit in field.metadata):
         limits.append("not empty")
+    if get_origin(field.annotation) is list:
+        of_each = allowed(FieldInfo.from_annotation(get_args(field.annotation)[0]))
+        limits += [f"each {of_each}"] if of_each else []
     return " and ".join(limits)
 
 

@@ -132,6 +132,7 @@ def test_a_data_folder_that_cannot_serve_is_one_sentence(tmp_path):
         ),
         ("profile_repeats: int = 10", "0", "0, but must be int, at least 2"),
         ('form: str = "plain"', "foo", "'foo', but must be str, one of plain, exact, int8"),
+        ('configurations: list[str] = ["P.500"]', "[]", "[], but must be list of str, not empty"),
         ('scored_forms: list[str] = ["int8"]', "[int8, int9]", "'int9', but must be list of str, each one of plain"),
         (
             "seed: int = 0",

@@ -8,9 +8,14 @@ Count = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]  # an interval needs two
 Share = Annotated[float, Field(ge=0, lt=1)]  # of weights that are set to zero: not all of them
 Factor = Annotated[float, Field(gt=0)]
+Names = Annotated[list[str], Field(min_length=1)]
 Form = Literal["plain", "exact", "int8"]  # of `dnslib.export.FORMS`, which takes seconds to import
 
 RANGES = {
+    "configurations": Names,
+    "direct_configurations": Names,
+    "deployed_configurations": Names,
+    "judged_weights": Names,
     "profile_frames": Count,
     "profile_repeats": Several,
     "pruning_ratio": Share,
