@@ -540,10 +540,11 @@ def test_machine_says_what_matters():
 
 
 def test_the_conditions_of_a_table_in_one_line():
-    facts = {"cpu": "A processor", "governor": "performance", "load_1_min": 0.26, "onnxruntime": "1.2.3"}
+    facts = {"cpu": "A processor", "last_level_cache_mb": 34, "governor": "performance"}
+    facts |= {"load_1_min": 0.26, "onnxruntime": "1.2.3"}
     said = conditions(latency_table(toy_times(), "full").assign(**facts))
     assert said == (
-        "A processor, one thread, governor performance, ONNX Runtime 1.2.3; "
+        "A processor, last-level cache 34 MB, governor performance, one thread, ONNX Runtime 1.2.3; "
         "3 rounds, 15 frames a network, 50 more to warm up each round; load 0.3 in the minute before"
     )
 

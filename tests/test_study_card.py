@@ -66,9 +66,10 @@ def cells(table, name):
 
 
 def test_files_are_named_with_what_they_hold(tmp_path):
-    table = files(write(tmp_path / "held", RESULTS))
-    assert cells(table, "CRUSE32") == ["CRUSE32", "8 581 153", "30", "15 500"]
-    assert cells(table, "P.875-20ms") == ["P.875-20ms", "167 841", "20", "8 700"]
+    sizes = "configuration,macs_per_frame\nCRUSE32,15501312\nP.875,1126224\n"
+    table = files(write(tmp_path / "held", RESULTS), write(tmp_path / "study", {"table_2": sizes}))
+    assert cells(table, "CRUSE32") == ["CRUSE32", "8 581 153", "15.50", "30", "15 500"]
+    assert cells(table, "P.875-20ms") == ["P.875-20ms", "167 841", "1.13", "20", "8 700"]
 
 
 def test_scores_stand_beside_their_paired_differences(tmp_path):
@@ -163,7 +164,7 @@ def test_published_runs_are_listed_with_code_seeds_and_processor(tmp_path):
 
 def test_a_missing_result_gets_one_line(tmp_path):
     with pytest.raises(MisuseError, match=r"no pretrained_weights\.csv in held: publish a run of 07_5 under that name"):
-        files(tmp_path / "held")
+        files(tmp_path / "held", tmp_path)
     with pytest.raises(MisuseError, match=r"no deployment\.csv in deployment: publish a run of 07_1 under that name"):
         deployment([tmp_path / "deployment"])
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dnslib.errors import MisuseError
-from dnslib.study.readme import answer, block, interval, markers, training, update, verdicts
+from dnslib.study.readme import answer, block, interval, markers, processor, training, update, verdicts
 
 START, END = markers("results")
 TABLE_2 = """configuration,channels,parameters,compression_ratio,latency_ms,speedup,speedup_ci_low,speedup_ci_high,\
@@ -60,6 +60,12 @@ def test_the_block_says_what_the_files_say(outputs):
     assert lines[8].startswith(f"A quick run, {trained}; 24 test clips, one seed; A Processor")
     assert lines[8].endswith("CRUSE32 against itself: 0.99x [0.90, 1.10], cold 1.00x [0.90, 1.10].")
     assert lines[9] == "Of the paper's 13 claims: 2 reproduced, 1 not reproduced."
+
+
+def test_processors_of_one_name_are_told_apart_by_their_cache(outputs):
+    assert processor(outputs) == "A Processor"
+    (outputs / "results" / "deployment.csv").write_text("model,cold_evicted_mb\nCRUSE32,67.1\nP.500,67.1\n")
+    assert processor(outputs) == "A Processor, last-level cache 34 MB"
 
 
 def test_seeds_are_told_apart(outputs):

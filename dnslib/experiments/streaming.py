@@ -21,7 +21,7 @@ FRAME_MS = 10.0
 LONG_SECONDS = 60.0  # beyond, a waveform does not go through a network as a whole
 PACED_FRAMES = 10  # frames in a paced round, each takes 10 ms
 COLD_FRAMES_SHARE = 10  # one frame in ten is timed with evicted caches too: filling them takes longer than a frame
-CONDITIONS = ("cpu", "governor", "load_1_min", "onnxruntime")  # of the machine, before it measures
+CONDITIONS = ("cpu", "last_level_cache_mb", "governor", "load_1_min", "onnxruntime")  # of the machine, before
 
 
 def enhance_streaming(path: Path, noisy: np.ndarray) -> np.ndarray:

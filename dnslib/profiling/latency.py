@@ -28,7 +28,7 @@ import torch
 from dnslib.errors import MisuseError
 from dnslib.export import StreamingSession, as_frames, flushed_denormals, onnxruntime
 from dnslib.locks import waiting
-from dnslib.machine import cpu_model, governor
+from dnslib.machine import cpu_model, governor, last_level_cache_mb
 from dnslib.progress import track
 from dnslib.stft import SAMPLE_RATE, log_power, stft
 
@@ -248,9 +248,10 @@ def decaying_frames(seconds: float = 10.0, seed: int = 0) -> np.ndarray:
 
 
 def machine() -> dict[str, object]:
-    """What a latency depends on besides the model: CPU, governor, load now, ONNX Runtime."""
+    """What a latency depends on besides the model: CPU, its largest cache, governor, load now, ONNX Runtime."""
     return {
         "cpu": cpu_model(),
+        "last_level_cache_mb": round(last_level_cache_mb()),
         "cores": os.cpu_count(),
         "governor": governor(),
         "load_1_min": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
@@ -264,7 +265,8 @@ def conditions(table) -> str:
     """What a table with the columns of `latency_table` and of `machine` was measured by, for the line below it."""
     first = table.iloc[0]
     return (
-        f"{first['cpu']}, one thread, governor {first['governor']}, ONNX Runtime {first['onnxruntime']}; "
+        f"{first['cpu']}, last-level cache {first['last_level_cache_mb']} MB, governor {first['governor']}, "
+        f"one thread, ONNX Runtime {first['onnxruntime']}; "
         f"{first['rounds']} rounds, {first['frames']} frames a network, {WARM_UP_FRAMES} more to warm up each round; "
         f"load {first['load_1_min']:.1f} in the minute before"
     )

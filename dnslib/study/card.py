@@ -6,7 +6,6 @@ to train. ``deployment`` is a run of 07_1 with these weights, ``deployment_amd``
 processor. The whole study was run a ``second`` time, and Figure 1 and Table 3 of it with a ``third_seed``.
 """
 
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,14 +15,14 @@ import pandas as pd
 from dnslib.errors import MisuseError
 from dnslib.paths import PROJECT
 from dnslib.plain_training import mean_interval
-from dnslib.published import WEIGHTS
-from dnslib.study import provenance, readme
+from dnslib.published import WEIGHTS, configuration
+from dnslib.study import commands, provenance, readme
+from dnslib.study.notebooks import NUMBER
 from dnslib.study.readme import interval, table, thousands
 
 PUBLISHED = PROJECT / "notebooks" / "published"
 REFERENCE = "CRUSE32"
 METRICS = ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl")
-NUMBER = re.compile(r"[\d_]*\d")  # that a notebook's name begins with
 DELAY_MS = {"DTLN": "32", "GTCRN": "32", "RNNoise": "30"}  # algorithmic, of public denoisers; see the model card
 
 
@@ -42,7 +41,7 @@ def update(
     whole = {"first run": published, "second run": second}
     texts = {
         card: {
-            "files": files(held),
+            "files": files(held, published),
             "held": scores(held),
             "elsewhere": scores(elsewhere),
             "look-ahead": look_ahead({"held out": held, "from elsewhere": elsewhere}),
@@ -54,6 +53,7 @@ def update(
         },
         runs: {
             "runs": listed(published),
+            "commands": again(published),
             "second": readme.numbers(second),
             "seeds": "\n\n".join(seeds([second, published / "third_seed"])),
             "deployment": "\n\n".join([deployment(forms), *map(clock, forms), *map(int8_quality, forms)]),
@@ -67,23 +67,36 @@ def update(
 def listed(published: Path) -> str:
     """Every published run: its notebooks, code, seeds and processor."""
     rows = []
-    for folder in (published, *sorted(path.parent.parent for path in published.glob("*/results/provenance.json"))):
+    for folder in folders(published):
         about = provenance.read(folder)
         name = "this folder" if folder == published else f"[{folder.name}]({folder.name}/)"
         last = max(notebook["finished"] for notebook in about["notebooks"].values() if notebook)
         ran = ", ".join(NUMBER.match(path.name)[0] for path in sorted(folder.glob("*.ipynb")))
         seeds = ", ".join(map(str, about["seeds"]))
-        rows.append([name, ran, about["commit"][:7], seeds, about["cpu"], last[:10]])
+        rows.append([name, ran, about["commit"][:7], seeds, readme.processor(folder), last[:10]])
     return table(["", "notebooks", "commit", "seeds", "processor", "finished"], rows, left=6)
 
 
-def files(folder: Path) -> str:
-    """What the files of weights hold."""
-    rows = [
-        [row["configuration"], thousands(row["parameters"]), delay(row["delay_ms"]), thousands(row["steps"])]
-        for row in result(folder, "pretrained_weights").values()
-    ]
-    return table(["network", "parameters", "delay, ms", "training steps"], rows)
+def again(published: Path) -> str:
+    """The command that makes each published run again."""
+    names = {published: "this folder"}
+    lines = [f"# {names.get(folder, folder.name)}\n{commands.command(folder)}" for folder in folders(published)]
+    return "\n".join(["```", *lines, "```"])
+
+
+def folders(published: Path) -> list[Path]:
+    """The folder of the whole study, and the named runs below it."""
+    return [published, *sorted(path.parent.parent for path in published.glob("*/results/provenance.json"))]
+
+
+def files(folder: Path, study: Path) -> str:
+    """What the files of weights hold; multiply-accumulates are those of the configuration in Table 2 of ``study``."""
+    rows = []
+    for name, row in result(folder, "pretrained_weights").items():
+        macs = float(readme.row_of(study / "results" / "table_2.csv", configuration(name))["macs_per_frame"])
+        size = thousands(row["parameters"]), f"{macs / 1e6:.2f}"
+        rows.append([name, *size, delay(row["delay_ms"]), thousands(row["steps"])])
+    return table(["network", "parameters", "million MACs a frame", "delay, ms", "training steps"], rows)
 
 
 def scores(folder: Path) -> str:
@@ -170,7 +183,7 @@ def deployment(folders: Iterable[Path]) -> str:
     chosen = [
         [
             f"{row['configuration']} {row['form']}",
-            provenance.read(folder)["cpu"],
+            readme.processor(folder),
             f"{float(row['latency_ms']):.2f}",
             *(interval(row, f"{kind}speedup", "x") for kind in ("", "cold_", "paced_")),
         ]

@@ -9,6 +9,7 @@ import ast
 import heapq
 import io
 import json
+import re
 import tokenize
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pathlib import Path
 from dnslib.errors import MisuseError
 from dnslib.settings import unknown
 
+NUMBER = re.compile(r"[\d_]*\d")  # that a notebook's name begins with
 TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict}
 
 

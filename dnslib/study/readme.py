@@ -180,7 +180,7 @@ def source(outputs: Path, quality: dict[str, dict[str, str]], clock: dict[str, s
     about = provenance.read(outputs)
     scores = next(iter(quality.values()))
     seeds = "one seed" if int(scores["seeds"]) == 1 else f"{scores['seeds']} seeds"
-    test = f"{scores['clips']} test clips, {seeds}; {about['cpu']}, one thread"
+    test = f"{scores['clips']} test clips, {seeds}; {processor(outputs)}; one thread"
     return (
         f"A {about['profile']} run, {training(about['settings'])}; {test}. Brackets are 95 % "
         "intervals, over rounds for speed, paired by clip for ΔOVRL (against CRUSE32). "
@@ -188,6 +188,14 @@ def source(outputs: Path, quality: dict[str, dict[str, str]], clock: dict[str, s
         "without that, a pruned network can stay in a cache that CRUSE32 does not fit into. CRUSE32 against "
         f"itself: {interval(clock, 'speedup', 'x')}, cold {interval(clock, 'cold_speedup', 'x')}."
     )
+
+
+def processor(outputs: Path) -> str:
+    """The processor of a run, with its last-level cache where latencies were measured: names alone are ambiguous."""
+    cpu = provenance.read(outputs)["cpu"]
+    measured = (row for path in sorted((outputs / "results").glob("*.csv")) for row in rows(path)[:1])
+    evicted = next((float(row["cold_evicted_mb"]) for row in measured if row.get("cold_evicted_mb")), None)
+    return cpu if evicted is None else f"{cpu}, last-level cache {evicted / 2:.0f} MB"  # twice of it is evicted
 
 
 def training(settings: dict) -> str:
