@@ -701,6 +701,22 @@ def test_the_table_of_quality_against_the_noisy_clips_or_nothing(lab, scored):
     assert not [name for name in lab.quality_table(make) if name.startswith("delta")]
 
 
+SHIFTS = {"random": 0, "seeded": 3}
+
+
+def test_ways_to_each_configuration_are_paired_with_one_of_them(lab, scored):
+    """Each pair is what `quality_table` says of it alone."""
+    ways = {way: lambda name, seed, shift=shift: Run(TINY[name], seed=seed + shift) for way, shift in SHIFTS.items()}
+    table = lab.paired_tables(["CRUSE32", "P.500"], ways, reference="random", label="way")
+    assert table[["configuration", "way"]].values.tolist() == [
+        ["CRUSE32", "random"], ["CRUSE32", "seeded"], ["P.500", "random"], ["P.500", "seeded"]
+    ]  # fmt: skip
+    for name, pair in table.groupby("configuration"):
+        alone = lab.quality_table({way: partial(make, name) for way, make in ways.items()}, "random", label="way")
+        pd.testing.assert_frame_equal(pair.drop(columns="configuration").reset_index(drop=True), alone)
+    assert (table.loc[table["way"] == "random", "delta_ovrl"] == 0).all()
+
+
 def test_the_first_column_of_quality_is_called_as_asked(lab, scored):
     make = {0.5: lambda seed: Run(TINY["P.500"], seed=seed)}
     for table in (lab.quality_table(make, label="factor"), lab.quality_by_seed(make, 0.5, label="factor")):

@@ -604,7 +604,8 @@ def test_the_verdict_of_a_self_check_is_whether_its_interval_holds_one():
     def verdict(low: float, high: float) -> str:
         return self_check_verdict({"x_ci_low": low, "x_ci_high": high}, "x")
 
-    assert verdict(0.99, 1.02) == "[0.990, 1.020] holds 1"
-    assert verdict(1.0, 1.0) == "[1.000, 1.000] holds 1"
+    assert verdict(0.99, 1.02) == "[0.9900, 1.0200] holds 1; off by 2.0% at most"
+    assert verdict(1.0, 1.0) == "[1.0000, 1.0000] holds 1; off by 0.0% at most"
     for low, high in ((0.9, 0.999), (1.001, 1.1)):
-        assert "does not hold 1" in verdict(low, high)
+        assert "misses 1" in verdict(low, high)
+        assert verdict(low, high).endswith("off by 10.0% at most")

@@ -276,6 +276,19 @@ class Laboratory:
         table.insert(2, "seeds", len(seeds))
         return table
 
+    def paired_tables(
+        self, names: Sequence[str], ways: Mapping[str, Callable[..., Run]], reference: str, label: str
+    ) -> pd.DataFrame:
+        """`quality_table` of each configuration made in several ways, one below the other.
+
+        ``ways`` make a run from a configuration and a seed; each is paired with the way called ``reference``.
+        """
+        tables = [
+            self.quality_table({way: partial(make, name) for way, make in ways.items()}, reference, label=label)
+            for name in names
+        ]
+        return pd.concat(tables, keys=names, names=["configuration", None]).reset_index(level=0).reset_index(drop=True)
+
     def quality_by_seed(
         self, rows: Mapping[str, Callable[[int], Run]], reference: str, label: str = "configuration"
     ) -> pd.DataFrame:
