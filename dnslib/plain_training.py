@@ -31,6 +31,7 @@ from dnslib.loss import compressed_spectral_loss
 from dnslib.machine import one_torch_thread
 from dnslib.model import KERNEL, LEAKY_SLOPE, STRIDE, Cruse, apply_gain
 from dnslib.progress import track
+from dnslib.seeds import mean_interval
 from dnslib.training import GRADIENT_CLIP, Batches, Recipe, learning_rate_at, train
 
 LOOPS, MIXING = ("plain", "study"), "mixing"
@@ -184,15 +185,6 @@ def summarise(table: pd.DataFrame, audio_seconds: float) -> pd.DataFrame:
              "speedup_ci_low": np.exp(low), "speedup_ci_high": np.exp(high)}
         )  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def mean_interval(values: pd.Series) -> tuple[float, float]:
-    """95 % interval of the mean by Student's t, for the few values that seeds give; the mean where nothing varies."""
-    if values.std() == 0:
-        return values.mean(), values.mean()
-    from scipy import stats  # two seconds, of which the process of a loop needs none
-
-    return stats.t.interval(0.95, len(values) - 1, loc=values.mean(), scale=stats.sem(values))
 
 
 def _seconds_to_mix(batches: Batches, steps: int, clock: Callable[[], float]) -> float:

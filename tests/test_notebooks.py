@@ -1,7 +1,9 @@
 """The notebooks of the study: none escapes, each states what it does, each runs through papermill when made small."""
 
 import ast
+import re
 from collections import defaultdict
+from pathlib import Path
 from typing import Literal, get_origin, get_type_hints
 
 import nbformat
@@ -11,6 +13,7 @@ import pytest
 import soundfile
 import yaml
 from matplotlib.figure import Figure
+from nbformat.v4 import new_code_cell
 
 from dnslib import plots
 from dnslib.paths import PROJECT
@@ -40,8 +43,8 @@ OWN: dict[str, dict] = {
     "04_1_profile": {"profile_frames": 30, "profile_repeats": 2},
     "04_2_configurations": {},
     "04_3_structured_pruning": {"configurations": ["P.500", "P.875"], "heard_configurations": ["P.875"]},
-    "05_0_speed_and_quality": {"configurations": ["P.500", "P.5625", "P.875"], "recordings": "calls"},
-    "05_1_ablation": {"direct_configurations": ["P.875"], "ablation_configuration": "P.875"},
+    "05_0_speed_and_quality": {"configurations": ["P.500", "P.5625", "P.875"], "recordings": "calls", "seed_count": 2},
+    "05_1_ablation": {"direct_configurations": ["P.875"], "ablation_configuration": "P.875", "seed_count": 2},
     "05_2_fine_tuning": {"configurations": ["P.500", "P.875"], "fractions": [0.5]},
     "05_3_sparsity": {},
     "06_conclusions": {},
@@ -194,10 +197,22 @@ def small_values(notebook, outputs, folders) -> dict:
     return values | {name: str(folders / values[name]) for name in ("data", "recordings", "exchange") if name in values}
 
 
+def with_answers(notebook, folder) -> Path:
+    """A copy of a notebook whose last cells are the folded answers to its exercises."""
+    content = nbformat.read(notebook.path, as_version=4)
+    texts = "\n".join(cell.source for cell in content.cells if cell.cell_type == "markdown")
+    answers = re.findall(r"<details>.*?</details>", texts, re.DOTALL)
+    blocks = [block for answer in answers for block in re.findall(r"```python\n(.*?)```", answer, re.DOTALL)]
+    content.cells += [new_code_cell(block) for block in blocks]
+    path = folder / notebook.path.name
+    nbformat.write(content, path)
+    return path
+
+
 @each
 @pytest.mark.slow
-def test_a_small_run_through_papermill(notebook, outputs, folders, monkeypatch):
-    """Plain papermill, as a person would call it; in the order of the study, as some read what others wrote."""
+def test_a_small_run_through_papermill(notebook, outputs, folders, tmp_path, monkeypatch):
+    """Plain papermill, as a person would call it, then the answers; in order, as some read what others wrote."""
     import papermill
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # other tests run beside it
@@ -205,7 +220,7 @@ def test_a_small_run_through_papermill(notebook, outputs, folders, monkeypatch):
     check(notebook, values)
     target = outputs / f"{notebook.name}.ipynb"
     executed = papermill.execute_notebook(
-        notebook.path,
+        with_answers(notebook, tmp_path),
         target,
         parameters=values,
         progress_bar=False,
@@ -225,13 +240,13 @@ def test_a_small_run_through_papermill(notebook, outputs, folders, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_runner_and_plain_papermill_give_the_same(outputs, folders, monkeypatch):
+def test_the_runner_and_plain_papermill_give_the_same(outputs, folders, tmp_path, monkeypatch):
     """Byte for byte, from two working folders; 04_3 trains, prunes and compares, and times nothing."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook = next(one for one in NOTEBOOKS if one.name == "04_3_structured_pruning")
     table = outputs / "results" / "pruning.csv"
     if not table.exists():
-        test_a_small_run_through_papermill(notebook, outputs, folders, monkeypatch)
+        test_a_small_run_through_papermill(notebook, outputs, folders, tmp_path, monkeypatch)
     before = table.read_bytes()
     table.unlink()
     execute(notebook, small_values(notebook, outputs, folders), {}, outputs)

@@ -14,8 +14,8 @@ import pandas as pd
 
 from dnslib.errors import MisuseError
 from dnslib.paths import PROJECT
-from dnslib.plain_training import mean_interval
 from dnslib.published import WEIGHTS, configuration
+from dnslib.seeds import mean_interval
 from dnslib.study import commands, provenance, readme
 from dnslib.study.notebooks import NUMBER
 from dnslib.study.readme import interval, table, thousands
