@@ -11,12 +11,14 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":  # until `main` can say in a line that it was interrupted, Ctrl-C ends without a traceback
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    INTERRUPTS = signal.getsignal(signal.SIGINT) is not signal.SIG_IGN  # not for a job in the background of a script
+    if INTERRUPTS:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from dnslib import cluster
 from dnslib.errors import MisuseError
 from dnslib.paper import CONFIGURATIONS
-from dnslib.paths import PROJECT, expand
+from dnslib.paths import PROJECT, expand, of_caller
 from dnslib.progress import duration, make_room
 from dnslib.study import parameters, provenance
 from dnslib.study import state as states
@@ -60,10 +62,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def a_path(text: str) -> Path:
-    """A path of the command line. An empty text, most likely an unset variable, must not mean the working folder."""
+    """A path of the command line."""
+    return expand(a_text(text))
+
+
+def a_text(text: str) -> str:
+    """An empty one is most likely an unset variable: it must not mean the working folder, or the embedded data."""
     if not text:
         raise argparse.ArgumentTypeError("a path is needed, not an empty text")
-    return expand(text)
+    return text
 
 
 def complain(text: object, status: int) -> int:
@@ -92,10 +99,10 @@ def parser() -> Parser:
     run_.set_defaults(command=run_command)
     list_ = commands.add_parser("list", help="notebooks, what each reproduces, its state, its last run")
     list_.set_defaults(command=list_command, notebooks=[])
-    run_.add_argument("--scheduler", default="", metavar="WHERE",
+    run_.add_argument("--scheduler", type=a_text, metavar="WHERE",
                       help="who trains and scores: local:N, tcp://HOST:PORT or a dask-jobqueue .yaml")  # fmt: skip
     for command in (run_, list_):
-        command.add_argument("--data", default="", metavar="DIR", help="folder with speech/, noise/ and rir/")
+        command.add_argument("--data", type=a_text, metavar="DIR", help="folder with speech/, noise/ and rir/")
         command.add_argument("-p", dest="assignments", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                              help="a parameter of the notebooks; may be given several times")  # fmt: skip
     report = commands.add_parser("report", help="the HTML report from the executed notebooks")
@@ -166,10 +173,12 @@ def older(path: Path, sources: list[Path]) -> bool:
     return not path.exists() or path.stat().st_mtime_ns < max(source.stat().st_mtime_ns for source in sources)
 
 
-def absolute(scheduler: str) -> str:
-    """A file is looked for where the command was given, as --data and --outputs are."""
+def absolute(scheduler: str | None) -> str:
+    """A file is looked for where the command was given, as --data and --outputs are; empty where none is named."""
+    if not scheduler:
+        return ""
     is_file = scheduler.endswith((".yaml", ".yml"))
-    return str(expand(scheduler).absolute()) if is_file else scheduler
+    return str(of_caller(scheduler)) if is_file else scheduler
 
 
 def list_command(options: argparse.Namespace) -> None:
@@ -203,10 +212,11 @@ def report_command(options: argparse.Namespace) -> None:
 
 def enhance_command(options: argparse.Namespace) -> int:
     """Denoise; one line for each recording that could not be done, and one about all."""
+    from dnslib import published
     from dnslib.enhancing import enhance_recordings  # PyTorch and ONNX Runtime take seconds to import
 
-    model = expand(options.model)
-    is_file = options.model not in CONFIGURATIONS and (model.suffix in (".onnx", ".safetensors") or model.exists())
+    model, names = expand(options.model), {*CONFIGURATIONS, *published.available()}
+    is_file = options.model not in names and (model.suffix in (".onnx", ".safetensors") or model.exists())
     summary = enhance_recordings(
         options.noisy,
         options.out,
@@ -247,8 +257,9 @@ def stop(number: int, _frame) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for ending in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, ending):  # Windows has no SIGHUP
+    if INTERRUPTS:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for ending in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP; nohup has it ignored
+        if hasattr(signal, ending) and signal.getsignal(getattr(signal, ending)) is not signal.SIG_IGN:
             signal.signal(getattr(signal, ending), stop)
     sys.exit(main())

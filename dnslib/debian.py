@@ -18,7 +18,7 @@ from pathlib import Path
 import soundfile
 
 from dnslib.errors import MisuseError
-from dnslib.paths import expand, write_atomically
+from dnslib.paths import of_caller, write_atomically
 from dnslib.progress import track
 from dnslib.sampling import SAMPLE_RATE
 
@@ -131,7 +131,7 @@ def main(arguments: Iterable[str]) -> None:
     if len(arguments) != 1 or arguments[0].startswith("-"):
         raise MisuseError("Name one folder: python -m dnslib.debian DIR")
     try:
-        counts = build(expand(arguments[0]).absolute())  # the caller's folder, as everywhere on the command line
+        counts = build(of_caller(arguments[0]))
     except OSError as error:
         raise MisuseError(f"{error.filename or arguments[0]} cannot be written: {error.strerror}.") from None
     print(", ".join(f"{count} files of {kind}" for kind, count in counts.items()), "in", arguments[0])
@@ -142,3 +142,5 @@ if __name__ == "__main__":
         main(sys.argv[1:])
     except MisuseError as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on from there")

@@ -9,7 +9,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, count
 from math import ceil
@@ -24,12 +24,14 @@ from dnslib.denoiser import Denoiser
 from dnslib.errors import MisuseError
 from dnslib.model import LOUDEST
 from dnslib.networks import find_model, streaming_file
-from dnslib.paths import write_atomically
+from dnslib.paths import resolve, write_atomically
 from dnslib.progress import duration, track
 from dnslib.stft import SAMPLE_RATE
 
+NOT_WRITTEN = "cannot be written to its end; is the disk full?"
 WRITABLE = {".wav": "WAV", ".flac": "FLAC"}
 WAV_BYTES = 4e9  # a wav file cannot say that it is longer; RF64 is the same with a longer field
+LONGEST_PADDING = 0.5  # s, that a codec counts and does not give
 SAMPLE_BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4}
 
 
@@ -40,6 +42,7 @@ class Summary:
     out: Path
     model: Path
     enhanced: list[Path] = field(default_factory=list)
+    there: list[Path] = field(default_factory=list)  # outputs of an earlier call, left as they are
     failed: dict[Path, str] = field(default_factory=dict)  # why, by input
     audio_seconds: float = 0.0
     seconds: float = 0.0  # reading, resampling and writing included
@@ -50,7 +53,10 @@ class Summary:
         return self.seconds / self.audio_seconds if self.audio_seconds else float("nan")
 
     def __str__(self) -> str:
-        count = f"{len(self.enhanced)} of {len(self.enhanced) + len(self.failed)} recordings enhanced by {self.model}"
+        everything = len(self.enhanced) + len(self.there) + len(self.failed)
+        count = f"{len(self.enhanced)} of {everything} recordings enhanced by {self.model}"
+        if self.there:
+            count += f", {len(self.there)} there already (--overwrite replaces them)"
         if not self.audio_seconds:
             return count
         times = f"{duration(self.audio_seconds)} of audio in {duration(self.seconds)}"
@@ -69,13 +75,14 @@ def enhance_recordings(
 
     ``model`` and ``precision`` are those of `dnslib.Denoiser`.
 
-    A recording that cannot be used, or whose output is there already, costs one line, given to ``tell``; the others are
-    still done. Raises MisuseError for a missing input, an output that is the input or cannot be written, and a model
-    that is not streaming, before anything is written.
+    A recording that cannot be used costs one line, given to ``tell``; the others are still done. Outputs of a folder
+    that are there already are left, so the same call goes on where an earlier one was stopped. Raises MisuseError for a
+    missing input, an output that is the input or cannot be written, and a model that is not streaming, before anything
+    is written.
     """
-    noisy = Path(os.path.normpath(Path(noisy).absolute()))
+    noisy = resolve(Path(noisy).absolute())
     closed: list[str] = []
-    jobs, out = plan(noisy, Path(out).absolute() if out else destination(noisy), overwrite, closed)
+    jobs, out = plan(noisy, resolve(Path(out).absolute()) if out else destination(noisy), overwrite, closed)
     summary = Summary(out, find_model(model))
     for folder in closed:
         summary.failed[noisy / folder] = "may not be listed: no permission"
@@ -162,7 +169,7 @@ def _seconds(jobs: dict[Path, Path]) -> int:
     total = 0
     for path in jobs:
         try:
-            total += ceil(soundfile.info(path).duration)
+            total += ceil(soundfile.info(os.fsencode(path)).duration)
         except (soundfile.SoundFileError, OSError, *UNREADABLE):
             continue  # will be told when it is its turn
     return total
@@ -175,11 +182,16 @@ def _all(jobs, denoisers, summary: Summary, overwrite: bool, tell) -> Iterator[f
             if target.resolve() in inputs:
                 raise Unusable(f"is not done: its output would overwrite the input {target}")
             if target.exists() and not overwrite:
-                raise Unusable(f"is not done: {target} exists already (--overwrite replaces it)")
+                summary.there.append(target)
+                continue
+            before = summary.audio_seconds
             for seconds in enhance_file(noisy, target, denoisers):
                 summary.audio_seconds += seconds
                 yield seconds
             summary.enhanced.append(target)
+            missing = soundfile.info(os.fsencode(noisy)).duration - (summary.audio_seconds - before)
+            if missing > LONGEST_PADDING:  # an mp3 that was cut off is decoded without complaint
+                tell(f"{noisy} ends {missing:.1f} s before the end that its header names")
         except (Unusable, OSError) as error:
             reason = str(error) if isinstance(error, Unusable) else f"cannot be done: {error.strerror or error}".lower()
             summary.failed[noisy] = reason
@@ -249,13 +261,15 @@ def enhance_file(noisy: Path, target: Path, denoisers: Denoisers) -> Iterator[fl
             channels = Channels(denoisers.take(source.channels), source.samplerate)
         except (ValueError, RuntimeError):
             raise Unusable(f"has a sample rate of {source.samplerate} Hz, which cannot be converted") from None
-        with create_like(source, path) as enhanced:
+        with closing(create_like(source, path)) as enhanced:
             for block in blocks(source):
                 write(enhanced, channels.process(block))
                 yield len(block) / source.samplerate
             if channels.given == 0:
                 raise Unusable("is empty")
             write(enhanced, channels.flush())
+        if not is_whole(path, channels.given):
+            raise Unusable(NOT_WRITTEN)
 
 
 def open_recording(path: Path) -> soundfile.SoundFile:
@@ -264,7 +278,7 @@ def open_recording(path: Path) -> soundfile.SoundFile:
     if not os.access(path, os.R_OK):
         raise Unusable("may not be read: no permission")
     try:
-        return soundfile.SoundFile(path)
+        return soundfile.SoundFile(os.fsencode(path))  # bytes: a name need not be UTF-8
     except (soundfile.SoundFileError, OSError, *UNREADABLE):
         raise Unusable("cannot be decoded as audio") from None
 
@@ -291,7 +305,7 @@ def create_like(source: soundfile.SoundFile, path: Path) -> soundfile.SoundFile:
     if kind == "WAV" and source.frames * source.channels * SAMPLE_BYTES.get(subtype, 8) > WAV_BYTES:
         kind = "RF64"
     try:
-        return soundfile.SoundFile(path, "w", source.samplerate, source.channels, subtype, format=kind)
+        return soundfile.SoundFile(os.fsencode(path), "w", source.samplerate, source.channels, subtype, format=kind)
     except (soundfile.SoundFileError, OSError):
         layout = f"{source.channels} channels at {source.samplerate} Hz"
         raise Unusable(f"cannot be written: no {path.suffix} file of {layout} can be made") from None
@@ -301,4 +315,24 @@ def write(file: soundfile.SoundFile, samples: np.ndarray) -> None:
     try:
         file.write(samples)
     except (soundfile.SoundFileError, OSError, AssertionError):  # the package asserts that everything was written
-        raise Unusable("cannot be written to its end; is the disk full?") from None
+        raise Unusable(NOT_WRITTEN) from None
+
+
+@contextmanager
+def closing(file: soundfile.SoundFile) -> Iterator[soundfile.SoundFile]:
+    """Around the writing of a file, whose end is written when it is closed."""
+    try:
+        with file:
+            yield file
+    except soundfile.SoundFileError:
+        raise Unusable(NOT_WRITTEN) from None
+
+
+def is_whole(path: Path, frames: int) -> bool:
+    """Whether a file can be read up to its last sample: libsndfile does not tell that closing it failed."""
+    try:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
+            file.seek(frames - 1)
+            return file.frames == frames and len(file.read(1)) == 1
+    except (soundfile.SoundFileError, OSError, *UNREADABLE):
+        return False

@@ -4,7 +4,7 @@ Whatever enhances wav files can be judged so, on the same clips and by the same 
 denoisers answer late by a fixed delay; it is found and taken away, or SI-SDR would punish it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,19 +47,25 @@ def _holds(path: Path, samples: np.ndarray | None) -> bool:
     return samples is not None and there.shape == samples.shape and bool((abs(there - samples.astype(int)) <= 1).all())
 
 
-def versions(folder: str | Path, clips: Sequence[Clip]) -> dict[str, list[np.ndarray]]:
+def versions(folder: str | Path, clips: Sequence[Clip], taken: Collection[str] = ()) -> dict[str, list[np.ndarray]]:
     """What other denoisers made of the clips: by the name of their folder, a waveform ``(samples,)`` a clip, aligned.
 
     Folders stand beside ``noisy`` and hold a file per clip under its name, in any format and rate; other files and
-    hidden folders are left out. Raises MisuseError for a clip that is missing or cannot be read.
+    hidden folders are left out. Raises MisuseError for a clip that is missing, there twice or cannot be read, and for a
+    folder whose name is ``taken``.
     """
     folder = paths.resolve(folder)
     systems = sorted(path for path in folder.glob("[!.]*") if path.is_dir() and path.name != NOISY)
+    if already := [system for system in systems if system.name in taken]:
+        raise MisuseError(f"{already[0]} bears the name of another row: rename it.")
     return {system.name: _versions_of(system, clips) for system in systems}
 
 
 def _versions_of(system: Path, clips: Sequence[Clip]) -> list[np.ndarray]:
-    files = {path.stem: path for path in folders.files(system)}
+    files: dict[str, Path] = {}
+    for path in folders.files(system):
+        if files.setdefault(path.stem, path) != path and path.stem in {clip.name for clip in clips}:
+            raise MisuseError(f"{system} holds the clip {path.stem} twice: {files[path.stem]} and {path}.")
     missing = [clip.name for clip in clips if clip.name not in files]
     if missing:
         raise MisuseError(f"{system} lacks {len(missing)} of {len(clips)} clips, the first is {missing[0]}.")

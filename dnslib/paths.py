@@ -11,8 +11,19 @@ PROJECT = Path(__file__).resolve().parents[1]  # the checkout: dnslib, notebooks
 
 
 def resolve(path: str | os.PathLike) -> Path:
-    """Absolute path of ``path``: as it is when absolute, against the project (never the working folder) otherwise."""
-    return Path(os.path.normpath(PROJECT / expand(path)))
+    """Absolute path of ``path``: as it is when absolute, against the project (never the working folder) otherwise.
+
+    ``..`` is what the system takes it for: behind a link, the folder above the one that it leads to.
+    """
+    absolute = PROJECT / expand(path)
+    if ".." not in absolute.parts:
+        return absolute
+    return absolute.resolve() if absolute.name == ".." else absolute.parent.resolve() / absolute.name
+
+
+def of_caller(path: str | os.PathLike) -> Path:
+    """The same against the caller's working folder, as everywhere on the command line."""
+    return resolve(expand(path).absolute())
 
 
 def expand(path: str | os.PathLike) -> Path:

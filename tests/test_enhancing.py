@@ -12,9 +12,9 @@ import soundfile
 import torch
 from safetensors.torch import save_file
 
-from dnslib import Cruse, MisuseError, enhance
+from dnslib import Cruse, MisuseError, enhance, enhancing
 from dnslib.__main__ import main
-from dnslib.enhancing import Channels, Denoisers, destination, enhance_recordings, plan_folder
+from dnslib.enhancing import Channels, Denoisers, destination, enhance_recordings, is_whole, plan_folder
 from dnslib.export import export_streaming
 from dnslib.paths import PROJECT
 
@@ -172,13 +172,27 @@ def test_no_two_recordings_share_an_output(tmp_path):
     assert targets["a.mp3"] == "a.mp3 (3).wav"
 
 
-def test_a_name_that_is_not_utf_8_costs_one_line_and_the_others_are_done(net, folder, capsys):
-    (folder / "a.mp3").rename(folder / os.fsdecode(b"\xff.wav"))
-    assert main(["enhance", str(folder), "--model", str(net)]) == 1
+def test_a_name_need_not_be_utf_8(net, folder, capsys):
+    name = os.fsdecode(b"\xff.wav")
+    (folder / "a.wav").rename(folder / name)
+    assert main(["enhance", str(folder), "--model", str(net)]) == 0
+    assert "3 of 3 recordings enhanced" in capsys.readouterr().out
+    assert main(["enhance", str(folder / name), str(folder.parent / name), "--model", str(net)]) == 0
+    assert (folder.parent / name).read_bytes() == (folder.parent / "in.enhanced" / name).read_bytes()
+
+
+def test_an_mp3_that_was_cut_off_is_told(net, tmp_path, capsys):
+    """Its header still names eight seconds; what there is of it is done."""
+    path = write(tmp_path / "a.mp3", tones(8.0, 16_000, 440))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    assert main(["enhance", str(path), "--model", str(net)]) == 0
     captured = capsys.readouterr()
-    assert "2 of 3 recordings enhanced" in captured.out
-    assert "cannot be decoded" in captured.err
-    assert set(lengths(folder.parent / "in.enhanced")) == {"a.wav", "deep/b.flac"}
+    assert "1 of 1 recordings enhanced" in captured.out
+    (line,) = captured.err.splitlines()
+    missing = float(line.partition(" ends ")[2].partition(" s ")[0])
+    heard = soundfile.info(tmp_path / "a.enhanced.wav").duration
+    assert missing + heard == pytest.approx(8.0, abs=0.2)
 
 
 def test_a_folder_keeps_its_shape(net, folder, capsys):
@@ -222,8 +236,9 @@ def test_bad_files_cost_one_line_each_and_the_others_are_done(net, folder, capsy
 def test_existing_outputs_are_kept_unless_told(net, folder, capsys):
     kept = folder.parent / "in.enhanced" / "a.wav"
     write(kept, np.zeros(7))
-    assert main(["enhance", str(folder), "--model", str(net)]) == 1
-    assert "a.wav exists already" in capsys.readouterr().err
+    assert main(["enhance", str(folder), "--model", str(net)]) == 0  # as after an interruption
+    assert "2 of 3 recordings enhanced" in (out := capsys.readouterr().out)
+    assert "1 there already (--overwrite replaces them)" in out
     assert lengths(kept.parent) == {"a.wav": 7, "a.mp3.wav": lengths(folder)["a.mp3"], "deep/b.flac": 6_400}
     assert main(["enhance", str(folder), "--model", str(net), "--overwrite"]) == 0
     assert lengths(kept.parent)["a.wav"] == 6_400
@@ -276,6 +291,46 @@ def test_a_model_that_is_not_streaming(folder, capsys, tmp_path):
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "g.onnx")
     assert main(["enhance", str(folder / "a.wav"), "--model", str(tmp_path / "g.onnx")]) == 2
     assert "is not a streaming network" in one_line(capsys)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_a_file_without_its_end_is_no_output(net, tmp_path, monkeypatch, suffix, capsys):
+    """As on a full disk, where libsndfile loses what it writes at last and does not tell."""
+    noisy = write(tmp_path / f"a.{suffix}", tones(1.0, 16_000, 440))
+    assert is_whole(noisy, 16_000)
+    assert not is_whole(noisy, 15_999)
+
+    class Losing(soundfile.SoundFile):
+        def close(self):
+            super().close()
+            path = os.fsdecode(self.name)
+            os.truncate(path, os.path.getsize(path) - 600)
+
+    def losing(source, path):
+        return Losing(os.fsencode(path), "w", source.samplerate, source.channels, "PCM_16", format=suffix.upper())
+
+    monkeypatch.setattr(enhancing, "create_like", losing)
+    assert main(["enhance", str(noisy), "--model", str(net)]) == 1
+    assert "cannot be written to its end; is the disk full?" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == [noisy.name]
+
+
+def test_dots_behind_a_link_lead_where_the_system_goes(net, tmp_path, monkeypatch):
+    """``link/..`` is the folder above the one that the link leads to: nothing here is read or replaced for it."""
+    here, there = tmp_path / "here", tmp_path / "elsewhere"
+    mine, theirs = (
+        write(folder / "a.wav", tones(length, 16_000, 440)) for folder, length in ((here, 0.1), (there, 0.2))
+    )
+    (there / "deep").mkdir()
+    (here / "link").symlink_to(there / "deep")
+    before = mine.read_bytes()
+    monkeypatch.chdir(here)
+    assert main(["enhance", "link/../a.wav", "out.wav", "--model", str(net)]) == 0
+    assert soundfile.info(here / "out.wav").frames == soundfile.info(theirs).frames
+    assert main(["enhance", "a.wav", "link/../new.wav", "--model", str(net)]) == 0
+    assert soundfile.info(there / "new.wav").frames == soundfile.info(mine).frames
+    assert mine.read_bytes() == before
+    assert not (here / "new.wav").exists()
 
 
 def test_a_link_to_the_input_is_the_input(net, folder, capsys):

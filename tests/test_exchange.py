@@ -83,6 +83,15 @@ def test_what_is_missing_or_broken_is_one_line(tmp_path, clips):
         exchange.versions(tmp_path, clips)
 
 
+def test_a_folder_with_the_name_of_another_row_or_a_clip_that_is_there_twice(tmp_path, clips):
+    answer(tmp_path / "P.500", clips)
+    with pytest.raises(MisuseError, match=r"P\.500 bears the name of another row: rename it"):
+        exchange.versions(tmp_path, clips, taken=["noisy", "P.500"])
+    answer(tmp_path / "P.500" / "second", clips[2:])
+    with pytest.raises(MisuseError, match=r"P\.500 holds the clip 002 twice: .*002\.wav and .*002\.wav"):
+        exchange.versions(tmp_path, clips)
+
+
 def test_a_denoiser_may_answer_with_silence(tmp_path, clips):
     answer(tmp_path / "gate", clips, np.zeros_like)
     assert [wave.any() for wave in exchange.versions(tmp_path, clips)["gate"]] == [False] * 3

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import dnslib
-from dnslib.paths import PROJECT, remove, resolve, write_atomically
+from dnslib.paths import PROJECT, of_caller, remove, resolve, write_atomically
 
 
 def test_relative_paths_do_not_depend_on_the_working_folder(tmp_path, monkeypatch):
@@ -17,6 +17,16 @@ def test_relative_paths_do_not_depend_on_the_working_folder(tmp_path, monkeypatc
 def test_absolute_paths_stay(tmp_path):
     assert resolve(tmp_path / "a") == tmp_path / "a"
     assert resolve("a/../b") == PROJECT / "b"
+
+
+def test_dots_are_what_the_system_takes_them_for(tmp_path, monkeypatch):
+    deep = tmp_path / "there" / "deep"
+    deep.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(deep)
+    monkeypatch.chdir(tmp_path)
+    for name in ("link/../a", "link/../../a", "link/..", "there/../a"):
+        assert of_caller(name) == Path(name).resolve()
+    assert of_caller("link") == tmp_path / "link"  # a link itself stays one
 
 
 def test_nothing_is_there_before_the_end_and_all_after(tmp_path):

@@ -6,7 +6,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dnslib.progress import duration
@@ -54,11 +54,12 @@ class Console:
         while not stop.wait(REFRESH_SECONDS[self.live]):
             status = status_file.read_text(encoding="utf-8") if status_file.exists() else ""
             text = running_line(label, time.monotonic() - start, expected, later, status)
-            if self.live:
-                width = shutil.get_terminal_size().columns - 1
-                print("\r\033[K" + text[:width], end="", file=self.stream, flush=True)
-            else:
-                self.line(text)
+            with suppress(OSError):  # nobody reads any more: the study itself finds out at its next line
+                if self.live:
+                    width = shutil.get_terminal_size().columns - 1
+                    print("\r\033[K" + text[:width], end="", file=self.stream, flush=True)
+                else:
+                    self.line(text)
 
 
 def running_line(label: str, elapsed: float, expected: float | None, later: float | None, status: str) -> str:

@@ -64,10 +64,10 @@ def read(path: Path) -> Notebook:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         cells = [(cell["cell_type"], "".join(cell["source"]), cell.get("metadata", {})) for cell in content["cells"]]
-    except (ValueError, KeyError, TypeError):
+        tagged = [code for kind, code, metadata in cells if kind == "code" and "parameters" in metadata.get("tags", ())]
+        about = content.get("metadata", {}).get("dnslib", {})
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise MisuseError(f"{path} is not a notebook: it is no JSON with cells") from None
-    tagged = [source for kind, source, metadata in cells if kind == "code" and "parameters" in metadata.get("tags", ())]
-    about = content.get("metadata", {}).get("dnslib", {})
     return Notebook(
         name=path.stem,
         path=path,

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from dnslib.errors import MisuseError
 from dnslib.paper import CONFIGURATIONS
-from dnslib.paths import PROJECT, expand, readable
+from dnslib.paths import PROJECT, expand, of_caller, readable
 from dnslib.settings import Settings, explain, from_text, unknown
 from dnslib.study.notebooks import Notebook, Parameter
 from dnslib.study.ranges import RANGES
@@ -87,7 +87,7 @@ def parse(text: str, parameter: Parameter) -> object:
     if parameter.name == "recordings":
         return recordings_folder(text)
     if parameter.name == "exchange":
-        return relative(expand(text).absolute()) if text else ""
+        return relative(of_caller(text)) if text else ""
     if parameter.type is str:
         return text
     return from_text(text, parameter.name)
@@ -103,7 +103,7 @@ def profile_values(profile: str, folder: Path) -> dict:
 
 def outputs_folder(profile: str, outputs: Path | None) -> Path:
     """Where a run writes: ``outputs`` against the caller's folder, otherwise ``outputs/<profile>`` of the project."""
-    return expand(outputs).absolute() if outputs else PROJECT / "outputs" / profile
+    return of_caller(outputs) if outputs else PROJECT / "outputs" / profile
 
 
 def relative(path: Path) -> str:
@@ -113,14 +113,14 @@ def relative(path: Path) -> str:
 
 def recordings_folder(text: str) -> str:
     """Absolute path of the folder of noisy recordings, for the caller; MisuseError when it is not there."""
-    folder = expand(text).absolute()
+    folder = of_caller(text)
     if text and not folder.is_dir():
         raise MisuseError(f"the folder of recordings {folder} does not exist")
     return str(folder) if text else ""
 
 
-def data_folder(data: str) -> str:
-    """Absolute path of the folder of recordings, checked; empty stays empty (the embedded synthesiser)."""
+def data_folder(data: str | None) -> str:
+    """Absolute path of the folder of recordings, checked; empty where none is named (the embedded synthesiser)."""
     if not data:
         return ""
     from dnslib.data import layouts  # soundfile, soxr

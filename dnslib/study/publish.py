@@ -184,3 +184,5 @@ if __name__ == "__main__":
         main(sys.argv[1:])
     except MisuseError as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("interrupted: publish again, what was there may be half replaced; git has it")
