@@ -832,6 +832,13 @@ def test_a_saved_result_is_read_by_another_notebook(lab):
     assert (lab.outputs / "results" / "table_2.csv").exists()
 
 
+def test_a_result_of_an_earlier_run_can_be_discarded(lab):
+    lab.save("recordings", pd.DataFrame({"a": [1]}))
+    lab.discard("recordings")
+    lab.discard("recordings")  # nothing is there to discard
+    assert not (lab.outputs / "results" / "recordings.csv").exists()
+
+
 def test_a_result_that_is_not_there_says_what_to_do(lab):
     with pytest.raises(MisuseError, match=r"table_9\.csv is not there yet: run the notebook"):
         lab.result("table_9")

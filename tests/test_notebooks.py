@@ -154,6 +154,13 @@ def test_the_parameters_cell_comes_first_and_agrees_with_the_settings(notebook):
 
 
 @each
+def test_what_times_something_says_so(notebook):
+    """So that its times are taken anew on another machine."""
+    clocks = ("lab.latency(", "measure_latency(", "layer_shares(", ".race(", "compare(race", "limits.measure(")
+    assert notebook.measures == any(clock in source for source in notebook.code for clock in (*clocks, "remeasured("))
+
+
+@each
 def test_a_figure_drawn_in_a_notebook_names_the_profile(notebook):
     """As those of `dnslib.plots` do: nobody shall take a quick run's figure for a full one's."""
     drawn = [source for source in notebook.code if "plt.show()" in source]

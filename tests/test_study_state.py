@@ -2,6 +2,7 @@
 
 import pytest
 
+from dnslib import exchange
 from dnslib.published import available
 from dnslib.study import state as states
 from dnslib.study.notebooks import Notebook, parse_parameters
@@ -15,6 +16,17 @@ def notebook(code=CODE, **about):
 
 def changed(before: dict, after: dict) -> set[str]:
     return {kind for kind in before if before[kind] != after[kind]}
+
+
+def test_only_what_measures_is_measured_anew_on_another_machine(tmp_path, monkeypatch):
+    here = [states.fingerprint(notebook(measures=measures), {}, tmp_path) for measures in (False, True)]
+    monkeypatch.setattr(states, "cpu_model", lambda: "another processor")
+    there = [states.fingerprint(notebook(measures=measures), {}, tmp_path) for measures in (False, True)]
+    assert [changed(*pair) for pair in zip(here, there, strict=True)] == [set(), {"machine"}]
+
+
+def test_the_folder_of_clips_is_the_one_that_is_written():
+    assert states.OWN_CLIPS == exchange.NOISY
 
 
 @pytest.fixture
@@ -67,7 +79,11 @@ def test_each_input_changes_its_own_part(tmp_path):
     (tmp_path / "others").mkdir()
     empty = states.fingerprint(notebook(), {"exchange": str(tmp_path / "others")}, tmp_path)
     (tmp_path / "others" / "one.wav").touch()
-    assert changed(empty, states.fingerprint(notebook(), {"exchange": str(tmp_path / "others")}, tmp_path)) == {"data"}
+    full = states.fingerprint(notebook(), {"exchange": str(tmp_path / "others")}, tmp_path)
+    assert changed(empty, full) == {"data"}
+    (tmp_path / "others" / states.OWN_CLIPS).mkdir()
+    (tmp_path / "others" / states.OWN_CLIPS / "000.wav").touch()  # the notebook's own: running it is no change
+    assert states.fingerprint(notebook(), {"exchange": str(tmp_path / "others")}, tmp_path) == full
     (tmp_path / "r" / "own.csv").write_text("mine")
     assert parts() == set()
     (tmp_path / "r" / "table.csv").write_text("1")

@@ -338,6 +338,11 @@ class Laboratory:
         write_csv(self.outputs / "results" / f"{name}.csv", table)
         return table
 
+    def discard(self, name: str) -> None:
+        """Remove ``results/<name>.csv``, which an earlier run by other values left; MisuseError as in `save`."""
+        only_writer(self.outputs)
+        (self.outputs / "results" / f"{name}.csv").unlink(missing_ok=True)
+
     def result(self, name: str) -> pd.DataFrame:
         """Read ``results/<name>.csv`` of another notebook; MisuseError when that one did not run yet."""
         path = self.outputs / "results" / f"{name}.csv"

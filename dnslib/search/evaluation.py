@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from dnslib import data, export, paper, profiling, regrouping
+from dnslib.digests import code_digest
 from dnslib.experiments import PLAIN, Laboratory, Run, source_digest
 from dnslib.loss import PAPER, LossWeights, compressed_spectral_loss
 from dnslib.model import Cruse, apply_gain
@@ -56,11 +57,11 @@ class Evaluator:
     def folder(self) -> Path:
         """Below ``outputs/search``, named by all that decides an outcome: another machine has another search."""
         reference = self.run(Design(paper.CONFIGURATIONS[REFERENCE]))  # whose key holds how all are trained
-        about = asdict(self.protocol) | {"reference": reference.key, "cpu": profiling.machine()["cpu"]}
-        about |= {
-            "code": [source_digest(module) for module in (profiling.latency, export, regrouping)],
-            "seed": VALIDATION_SEED,
-        }
+        machine = profiling.machine()
+        about = asdict(self.protocol) | {"reference": reference.key, "seed": VALIDATION_SEED}
+        about |= {what: machine[what] for what in ("cpu", "onnxruntime")}
+        about["code"] = [source_digest(module) for module in (profiling.latency, export, regrouping)]
+        about["own_code"] = code_digest([Path(__file__)])
         key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
         return self.laboratory.outputs / "search" / key
 

@@ -2,7 +2,8 @@
 
 A notebook says in its metadata what it does:
 ``"dnslib": {"reproduces": "Tables 3 and 4", "reads": ["results/table_2.csv"], "writes": ["results/table_3.csv"]}``
-with paths relative to the outputs folder; ``reads`` may hold patterns such as ``results/*.csv``.
+with paths relative to the outputs folder; ``reads`` may hold patterns such as ``results/*.csv``. ``"measures": true``
+stands where times are measured: on another machine they are measured anew.
 """
 
 import ast
@@ -46,6 +47,7 @@ class Notebook:
     reproduces: str = ""
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
+    measures: bool = False  # times, which are those of one machine
 
     def parameter(self, name: str) -> Parameter | None:
         return next((parameter for parameter in self.parameters if parameter.name == name), None)
@@ -77,6 +79,7 @@ def read(path: Path) -> Notebook:
         reproduces=about.get("reproduces", ""),
         reads=tuple(about.get("reads", ())),
         writes=tuple(about.get("writes", ())),
+        measures=bool(about.get("measures", False)),
     )
 
 

@@ -15,15 +15,16 @@ from pathlib import Path
 
 from dnslib import _NAMES
 from dnslib.digests import code_digest, digest, file_digest
-from dnslib.machine import installed_version
+from dnslib.machine import cpu_model, installed_version
 from dnslib.paths import readable, resolve
 from dnslib.study.notebooks import Notebook
 
 PACKAGE = Path(__file__).resolve().parents[1]
 PACKAGES = (  # whose version may change a number
     "torch", "onnxruntime", "onnx", "numpy", "scipy", "pandas", "speechmos", "soxr", "soundfile", "pyroomacoustics",
-    "pyloudnorm", "espeakng-loader",
+    "pyloudnorm", "espeakng-loader", "optuna",
 )  # fmt: skip
+OWN_CLIPS = "noisy"  # in ``exchange``: written by the notebook itself (`dnslib.exchange.NOISY`)
 KEY = "dnslib_run"  # in the metadata of an executed notebook
 # parameters that only say where something lies or is done, no result
 LOCATIONS = ("data", "recordings", "exchange", "outputs", "scheduler")
@@ -59,7 +60,9 @@ def fingerprint(notebook: Notebook, values: dict, outputs: Path, data_digest: st
         "parameters": digest(json.dumps(kept, sort_keys=True, default=str)),
         "packages": digest(*(f"{package} {installed_version(package)}" for package in PACKAGES)),
         "data": (data_digest if notebook.parameter("data") else "")
-        + "".join(folder_digest(values.get(name, "")) for name in ("recordings", "exchange")),
+        + folder_digest(values.get("recordings", ""))
+        + folder_digest(values.get("exchange", ""), without=OWN_CLIPS),
+        "machine": cpu_model() if notebook.measures else "",
         "inputs": digest(*(f"{path.name} {file_digest(path)}" for path in inputs(notebook, outputs))),
     }
 
@@ -149,8 +152,11 @@ def parse(source: str) -> ast.Module | None:
         return None
 
 
-def folder_digest(folder: str) -> str:
-    """Digest of a listing (path, size, time of change): reading gigabytes to see that nothing changed is too slow."""
+def folder_digest(folder: str, without: str = "") -> str:
+    """Digest of a listing (path, size, time of change): reading gigabytes to see that nothing changed is too slow.
+
+    A folder ``without`` in it does not count.
+    """
     if not folder:
         return ""
     root, seen, lines = resolve(folder), set(), []
@@ -160,7 +166,7 @@ def folder_digest(folder: str) -> str:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not (without and Path(place, name) == root / without))
         for path in (Path(place, name) for name in names):
             if path.is_file():
                 status = path.stat()
