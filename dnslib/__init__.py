@@ -13,7 +13,7 @@ from importlib import import_module
 _NAMES = {
     "CONFIGURATIONS": "paper",
     "CLAIMS": "paper",
-    "check_parameters": "settings",
+    "read_settings": "settings",
     "Cruse": "model",
     "Denoiser": "denoiser",
     "enhance": "model",

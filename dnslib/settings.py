@@ -1,7 +1,7 @@
 """Parameters that notebooks share, typed and with ranges; the defaults are the values of a quick run.
 
-A notebook's parameters cell holds some of these fields with equal defaults, then ``dnslib.Settings(data=data, ...)``
-checks them. A full run takes its values from ``notebooks/parameters/full.yaml``.
+A notebook's parameters cell holds some of these fields with equal defaults, then ``dnslib.read_settings(globals())``
+checks and gathers them. A full run takes its values from ``notebooks/parameters/full.yaml``.
 """
 
 import html
@@ -77,6 +77,16 @@ class Settings(BaseModel):
             if name in self.model_fields_set
         )
         return f"<table><tr><th>parameter</th><th>value</th><th>meaning</th></tr>{rows}</table>"
+
+
+def read_settings(namespace: dict, **changed) -> Settings:
+    """The values of a notebook's parameters cell that are fields of `Settings`, and ``changed`` ones in their place.
+
+    ``namespace`` are the notebook's ``globals()``; all its parameters are checked, as `check_parameters` does.
+    """
+    check_parameters(namespace)
+    shared = {name: namespace[name] for name in namespace.get("__annotations__", {}) if name in Settings.model_fields}
+    return Settings(**shared | changed)
 
 
 def check_parameters(namespace: dict) -> None:

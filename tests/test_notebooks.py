@@ -168,13 +168,14 @@ def test_a_figure_drawn_in_a_notebook_names_the_profile(notebook):
 
 
 @each
-def test_the_settings_are_given_every_parameter_they_know(notebook):
-    """One that is left out could be set and would change nothing."""
+def test_the_settings_are_read_from_the_parameters_cell(notebook):
+    """All of them, by one call; what a notebook changes is one of its own parameters."""
     code = [node for source in notebook.code for node in ast.walk(ast.parse(source))]
-    (call,) = (node for node in code if isinstance(node, ast.Call) and ast.unparse(node.func) == "dnslib.Settings")
-    given = {word.arg: ast.unparse(word.value) for word in call.keywords}
-    shared = [parameter.name for parameter in notebook.parameters if parameter.name in Settings.model_fields]
-    assert [name for name in shared if given.get(name) != name] == []
+    named = {ast.unparse(node.func): node for node in code if isinstance(node, ast.Call)}
+    call = named["dnslib.read_settings"]
+    assert "dnslib.Settings" not in named
+    assert [ast.unparse(value) for value in call.args] == ["globals()"]
+    assert all(notebook.parameter(ast.unparse(word.value)) for word in call.keywords)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from dnslib.errors import MisuseError
-from dnslib.settings import Settings, check_parameters, unknown
+from dnslib.settings import Settings, check_parameters, read_settings, unknown
 
 
 def test_seeds_are_counted_from_the_first():
@@ -118,6 +118,20 @@ def test_a_value_of_another_type_is_one_line(name, given, words):
     cell[name] = given
     with pytest.raises(MisuseError, match=f"^{words}$"):
         check_parameters(cell)
+
+
+def test_settings_are_read_from_a_parameters_cell():
+    """Those that it shares with others, in its types; not the notebook's own, nor what is set outside the cell."""
+    cell = {}
+    exec("seed: int = 3\ntest_clips: int = 4\nown: int = 5", cell)
+    cell |= {"test_clips": "7", "batch_size": 2}
+    settings = read_settings(cell)
+    assert settings.model_fields_set == {"seed", "test_clips"}
+    assert (settings.seed, settings.test_clips) == (3, 7)
+    assert read_settings(cell, seed=9).seed == 9
+    cell["test_clips"] = 1
+    with pytest.raises(MisuseError, match="test_clips is 1, but must be int, at least 2"):
+        read_settings(cell)
 
 
 def test_other_variables_of_a_reader_are_left_alone():
