@@ -10,15 +10,15 @@ from dnslib.paths import PROJECT
 from dnslib.study import card, readme
 from dnslib.study.card import (
     PUBLISHED,
-    both,
     by_seed,
-    clock,
-    deployment,
-    files,
-    int8_quality,
-    listed,
-    look_ahead,
-    scores,
+    deployment_table,
+    files_table,
+    int8_line,
+    look_ahead_table,
+    runs_table,
+    scores_table,
+    self_check_line,
+    weights_table,
 )
 
 WEIGHTS = """configuration,parameters,delay_ms,steps,digest
@@ -67,13 +67,13 @@ def cells(table, name):
 
 def test_files_are_named_with_what_they_hold(tmp_path):
     sizes = "configuration,macs_per_frame\nCRUSE32,15501312\nP.875,1126224\n"
-    table = files(write(tmp_path / "held", RESULTS), write(tmp_path / "study", {"table_2": sizes}))
+    table = files_table(write(tmp_path / "held", RESULTS), write(tmp_path / "study", {"table_2": sizes}))
     assert cells(table, "CRUSE32") == ["CRUSE32", "8 581 153", "15.50", "30", "15 500"]
     assert cells(table, "P.875-20ms") == ["P.875-20ms", "167 841", "1.13", "20", "8 700"]
 
 
 def test_scores_stand_beside_their_paired_differences(tmp_path):
-    table = scores(write(tmp_path / "held", RESULTS))
+    table = scores_table(write(tmp_path / "held", RESULTS))
     widths = {row.count("|") for row in table.splitlines()}
     assert len(widths) == 1
     start = ["CRUSE32", "30", "3.12", "3.75", "2.75"]
@@ -90,7 +90,7 @@ def test_both_kinds_of_clips_stand_in_one_row(tmp_path):
     held = write(tmp_path / "held", RESULTS)
     fewer = "\n".join(row for row in SCORES.splitlines() if not row.startswith("RNNoise"))
     elsewhere = write(tmp_path / "elsewhere", RESULTS | {"pretrained": fewer.replace("2.75,9.5", "2.5,9.5")})
-    table = both(held, elsewhere)
+    table = weights_table(held, elsewhere)
     values = ["2.75 (+0.88 [+0.80, +0.95])", "2.50 (+0.88 [+0.80, +0.95])"]
     assert cells(table, "CRUSE32") == ["CRUSE32", "8 581 153", "30", *values]
     assert cells(table, "noisy") == ["noisy", "", "", "1.88", "1.88"]
@@ -98,7 +98,7 @@ def test_both_kinds_of_clips_stand_in_one_row(tmp_path):
 
 
 def test_look_ahead_has_a_row_for_each_kind_of_clips(tmp_path):
-    table = look_ahead({"here": write(tmp_path / "a", RESULTS), "there": write(tmp_path / "b", RESULTS)})
+    table = look_ahead_table({"here": write(tmp_path / "a", RESULTS), "there": write(tmp_path / "b", RESULTS)})
     assert table.count("+0.12 [+0.10, +0.15]") == 2
     assert cells(table, "P.875")[1] == "here"
 
@@ -120,18 +120,18 @@ P.875,int8,60,0,0,0,-0.003,-0.006,0.001,0,0,0
 """
     folder = write(tmp_path / "deployment", {"deployment": times, "deployment_quality": quality})
     (folder / "results" / "provenance.json").write_text('{"cpu": "A Processor"}')
-    text = deployment([folder, folder])
+    text = deployment_table([folder, folder])
     faster = ["4.00x [3.50, 4.50]", "2.00x [1.75, 2.25]", "1.50x [1.25, 1.75]"]
     assert cells(text, "CRUSE32 int8") == ["CRUSE32 int8", "A Processor", "0.50", *faster]
     assert cells(text, "P.875 exact")[2] == "0.12"
     assert "plain" not in text
     assert text.count("P.875 exact") == 2  # once a run
-    assert clock(folder) == "deployment: the self check is in the notebook."
+    assert self_check_line(folder) == "deployment: the self check is in the notebook."
     itself = "1.0,0.98,1.02,1.01,1,1.02,0.99,0.9,1.1"
     (folder / "results" / "deployment_self_check.csv").write_text(f"model,{speedups}\nself_check,{itself}\n")
     three = "1.00x [0.98, 1.02], 1.01x [1.00, 1.02], 0.99x [0.90, 1.10]"
-    assert clock(folder) == f"deployment: CRUSE32 against itself, in the same three ways, {three}."
-    assert "over 60 clips changes by 0.003 at most (95 % intervals within ±0.006)." in int8_quality(folder)
+    assert self_check_line(folder) == f"deployment: CRUSE32 against itself, in the same three ways, {three}."
+    assert "over 60 clips changes by 0.003 at most (95 % intervals within ±0.006)." in int8_line(folder)
 
 
 def test_seeds_of_several_runs_stand_side_by_side(tmp_path):
@@ -159,14 +159,14 @@ def test_published_runs_are_listed_with_code_seeds_and_processor(tmp_path):
         facts = {"commit": "0123456789", "seeds": [1, 2], "cpu": "A Processor", "notebooks": notebooks}
         (folder / "results" / "provenance.json").write_text(json.dumps(facts))
     about = "04_1 | 0123456 | 1, 2 | A Processor | 2020-01-02 |"
-    assert listed(tmp_path).splitlines()[2:] == [f"| this folder | {about}", f"| [again](again/) | {about}"]
+    assert runs_table(tmp_path).splitlines()[2:] == [f"| this folder | {about}", f"| [again](again/) | {about}"]
 
 
 def test_a_missing_result_gets_one_line(tmp_path):
     with pytest.raises(MisuseError, match=r"no pretrained_weights\.csv in held: publish a run of 07_5 under that name"):
-        files(tmp_path / "held", tmp_path)
+        files_table(tmp_path / "held", tmp_path)
     with pytest.raises(MisuseError, match=r"no deployment\.csv in deployment: publish a run of 07_1 under that name"):
-        deployment([tmp_path / "deployment"])
+        deployment_table([tmp_path / "deployment"])
 
 
 def test_the_texts_show_what_is_published(tmp_path):

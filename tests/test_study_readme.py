@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dnslib.errors import MisuseError
-from dnslib.study.readme import answer, block, interval, markers, processor, training, update, verdicts
+from dnslib.study.readme import answer_table, block, claims_table, interval, markers, processor, training, update
 
 START, END = markers("results")
 TABLE_2 = """configuration,channels,parameters,compression_ratio,latency_ms,speedup,speedup_ci_low,speedup_ci_high,\
@@ -79,13 +79,13 @@ def test_seeds_are_told_apart(outputs):
 
 
 def test_the_answer_has_a_row_a_network_and_run(outputs):
-    lines = answer({"one": outputs, "two": outputs}).splitlines()
+    lines = answer_table({"one": outputs, "two": outputs}).splitlines()
     middle = "| 3.6x | 3.25x [3.20, 3.30] | 2.46x [2.40, 2.51] | −0.01 [−0.05, +0.02] |"
     assert lines[2:4] == [f"| P.500 | {run} {middle}" for run in ("one", "two")]
     assert [line.split(" | ")[0] for line in lines[4:]] == ["| P.875"] * 2
     (outputs / "results" / "table_2.csv").write_text(TABLE_2.replace("P.875", "P.750"))
     with pytest.raises(MisuseError, match=r"no P\.875 in .*table_2\.csv"):
-        answer({"one": outputs})
+        answer_table({"one": outputs})
 
 
 def test_verdicts_of_several_runs_stand_side_by_side(tmp_path):
@@ -100,15 +100,15 @@ def test_verdicts_of_several_runs_stand_side_by_side(tmp_path):
         (tmp_path / name / "results" / "claims.csv").write_text(f"{head}\n{text}\n")
     runs = {name: tmp_path / name for name in told}
     with pytest.raises(ValueError, match=r"shorter|longer"):
-        verdicts(runs)  # not the same claims
-    assert verdicts({"a": runs["other"], "b": runs["again"]}).splitlines() == [
+        claims_table(runs)  # not the same claims
+    assert claims_table({"a": runs["other"], "b": runs["again"]}).splitlines() == [
         "|  | claim | the paper | a | b |",
         "| --- | --- | --- | --- | --- |",
         "| C1 | it is fast | 3x | **not reproduced**: 1x. none of it. | **reproduced**: 3x |",
     ]
     claims = runs["again"] / "results" / "claims.csv"
     claims.write_text(claims.read_text().replace("C1", "C8"))  # of which a part is told, not judged
-    assert verdicts({"b": runs["again"]}).splitlines()[2].endswith("| **reproduced**: 3x. all of it. |")
+    assert claims_table({"b": runs["again"]}).splitlines()[2].endswith("| **reproduced**: 3x. all of it. |")
 
 
 def test_recordings_are_called_so():

@@ -41,22 +41,22 @@ def update(
     whole = {"first run": published, "second run": second}
     texts = {
         card: {
-            "files": files(held, published),
-            "held": scores(held),
-            "elsewhere": scores(elsewhere),
-            "look-ahead": look_ahead({"held out": held, "from elsewhere": elsewhere}),
+            "files": files_table(held, published),
+            "held": scores_table(held),
+            "elsewhere": scores_table(elsewhere),
+            "look-ahead": look_ahead_table({"held out": held, "from elsewhere": elsewhere}),
         },
         overview: {
-            "answer": readme.answer(whole),
-            "claims": readme.verdicts(whole),
-            "weights": both(held, elsewhere),
+            "answer": readme.answer_table(whole),
+            "claims": readme.claims_table(whole),
+            "weights": weights_table(held, elsewhere),
         },
         runs: {
-            "runs": listed(published),
-            "commands": again(published),
+            "runs": runs_table(published),
+            "commands": rerun_commands(published),
             "second": readme.numbers(second),
-            "seeds": "\n\n".join(seeds([second, published / "third_seed"])),
-            "deployment": "\n\n".join([deployment(forms), *map(clock, forms), *map(int8_quality, forms)]),
+            "seeds": "\n\n".join(seed_tables([second, published / "third_seed"])),
+            "deployment": "\n\n".join([deployment_table(forms), *map(self_check_line, forms), *map(int8_line, forms)]),
         },
     }  # all of them, before the first text changes
     for path, tables in texts.items():
@@ -64,7 +64,7 @@ def update(
             readme.replace(path, text, name)
 
 
-def listed(published: Path) -> str:
+def runs_table(published: Path) -> str:
     """Every published run: its notebooks, code, seeds and processor."""
     rows = []
     for folder in folders(published):
@@ -77,7 +77,7 @@ def listed(published: Path) -> str:
     return table(["", "notebooks", "commit", "seeds", "processor", "finished"], rows, left=6)
 
 
-def again(published: Path) -> str:
+def rerun_commands(published: Path) -> str:
     """The command that makes each published run again."""
     names = {published: "this folder"}
     lines = [f"# {names.get(folder, folder.name)}\n{commands.command(folder)}" for folder in folders(published)]
@@ -89,7 +89,7 @@ def folders(published: Path) -> list[Path]:
     return [published, *sorted(path.parent.parent for path in published.glob("*/results/provenance.json"))]
 
 
-def files(folder: Path, study: Path) -> str:
+def files_table(folder: Path, study: Path) -> str:
     """What the files of weights hold; multiply-accumulates are those of the configuration in Table 2 of ``study``."""
     rows = []
     for name, row in result(folder, "pretrained_weights").items():
@@ -99,7 +99,7 @@ def files(folder: Path, study: Path) -> str:
     return table(["network", "parameters", "million MACs a frame", "delay, ms", "training steps"], rows)
 
 
-def scores(folder: Path) -> str:
+def scores_table(folder: Path) -> str:
     """Every system of one run: scores, and paired differences with 95 % intervals."""
     against, delays = result(folder, "pretrained_differences"), delays_ms(folder)
     rows = [
@@ -118,7 +118,7 @@ def scores(folder: Path) -> str:
     return table([*head, "SI-SDR, dB", f"ΔSI-SDR over {REFERENCE}, dB"], rows)
 
 
-def look_ahead(folders: dict[str, Path]) -> str:
+def look_ahead_table(folders: dict[str, Path]) -> str:
     """What the longer delay gives, paired, a row for each configuration and kind of clips."""
     rows = [
         [name, kind, *(interval(row, f"delta_{metric}", sign="+") for metric in ("sig", "bak", "ovrl"))]
@@ -128,7 +128,7 @@ def look_ahead(folders: dict[str, Path]) -> str:
     return table(["", "clips", "ΔSIG", "ΔBAK", "ΔOVRL"], rows)
 
 
-def both(held: Path, elsewhere: Path) -> str:
+def weights_table(held: Path, elsewhere: Path) -> str:
     """OVRL of every system on both kinds of clips, for the README."""
     here, there = (result(folder, "pretrained") for folder in (held, elsewhere))
     weights, delays = result(held, "pretrained_weights"), delays_ms(held)
@@ -137,7 +137,7 @@ def both(held: Path, elsewhere: Path) -> str:
             name,
             thousands(weights[name]["parameters"]) if name in weights else "",
             delays.get(name, ""),
-            *(ovrl(name, scored[name]) for scored in (here, there)),
+            *(ovrl_cell(name, scored[name]) for scored in (here, there)),
         ]
         for name in there
         if name in here
@@ -146,7 +146,7 @@ def both(held: Path, elsewhere: Path) -> str:
     return table(["", "parameters", "delay, ms", *heads], rows)
 
 
-def seeds(folders: Iterable[Path]) -> Iterator[str]:
+def seed_tables(folders: Iterable[Path]) -> Iterator[str]:
     """What each seed of runs by one recipe says: pruned against CRUSE32, and pruned against directly trained."""
     folders = list(folders)
     yield by_seed(folders, "figure_1_seeds", "05_0", "ΔOVRL against CRUSE32")
@@ -177,7 +177,7 @@ def mean_of_seeds(values: pd.Series) -> str:
     return interval({"mean": values.mean(), "mean_ci_low": low, "mean_ci_high": high}, "mean", sign="+")
 
 
-def deployment(folders: Iterable[Path]) -> str:
+def deployment_table(folders: Iterable[Path]) -> str:
     """How much faster each network's chosen form is, on the processor of each run."""
     head = ["", "processor", "ms a frame", "back to back", "cold caches", "one frame each 10 ms, as in a call"]
     chosen = [
@@ -194,7 +194,7 @@ def deployment(folders: Iterable[Path]) -> str:
     return table(head, chosen, left=2)
 
 
-def clock(folder: Path) -> str:
+def self_check_line(folder: Path) -> str:
     """How fast CRUSE32 was found against itself, where the run tells."""
     if not (folder / "results" / "deployment_self_check.csv").is_file():
         return f"{folder.name}: the self check is in the notebook."  # an earlier run
@@ -203,7 +203,7 @@ def clock(folder: Path) -> str:
     return f"{folder.name}: CRUSE32 against itself, in the same three ways, {found}."
 
 
-def int8_quality(folder: Path) -> str:
+def int8_line(folder: Path) -> str:
     """By how much int8 changes the mean scores of DNSMOS at most, over all configurations."""
     rows = [row for row in published_rows(folder, "deployment_quality", "07_1") if row["form"] == "int8"]
     deltas = [f"delta_{part}" for part in ("sig", "bak", "ovrl")]
@@ -216,7 +216,7 @@ def int8_quality(folder: Path) -> str:
     return f"int8, {folder.name}: the mean of SIG, BAK and OVRL over {clips} changes {bounds}."
 
 
-def ovrl(name: str, row: dict[str, str]) -> str:
+def ovrl_cell(name: str, row: dict[str, str]) -> str:
     """OVRL of a system and, in brackets, what it gains over the noisy clips."""
     gain = "" if name == "noisy" else f" ({interval(row, 'delta_ovrl', sign='+')})"
     return f"{float(row['dnsmos_ovrl']):.2f}{gain}"

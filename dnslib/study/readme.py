@@ -51,7 +51,7 @@ def numbers(outputs: Path) -> str:
     quality = {row["configuration"]: row for row in rows(results / "figure_1.csv")}
     head = ("configuration", "channels", "parameters", "fewer", "ms a frame", "faster", "faster, cold caches",
             "OVRL", "ΔOVRL")  # fmt: skip
-    configurations = table(head, [entry(speed[name], scores) for name, scores in quality.items()], left=2)
+    configurations = table(head, [configuration_row(speed[name], scores) for name, scores in quality.items()], left=2)
     verdicts = [row["verdict"] for row in rows(results / "claims.csv")]
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in sorted(set(verdicts), reverse=True))
     claims = f"Of the paper's 13 claims: {counts}."
@@ -60,15 +60,15 @@ def numbers(outputs: Path) -> str:
             configurations,
             "",
             against_noisy(results),
-            parts(quality),
-            source(outputs, quality, speed[SELF_CHECK]),
-            *luck(results, quality),
+            sig_and_bak_ranges(quality),
+            provenance_note(outputs, quality, speed[SELF_CHECK]),
+            *seed_spread(results, quality),
             claims,
         ]
     )
 
 
-def answer(runs: Mapping[str, Path]) -> str:
+def answer_table(runs: Mapping[str, Path]) -> str:
     """What a middle and the smallest network gain and lose, in each of several runs."""
     found = []
     for name in ("P.500", "P.875"):
@@ -88,14 +88,14 @@ def row_of(path: Path, configuration: str) -> dict[str, str]:
     raise MisuseError(f"There is no {configuration} in {path}.")
 
 
-def verdicts(runs: Mapping[str, Path]) -> str:
+def claims_table(runs: Mapping[str, Path]) -> str:
     """Every claim with its verdict and figure in each of several runs, which all judged the same claims.
 
     The reason stands behind a verdict that is another one than "reproduced", and where a part is told, not judged.
     """
     claims = {name: rows(outputs / "results" / "claims.csv") for name, outputs in runs.items()}
     *_, latest = claims.values()  # in the words of today
-    judged = [[verdict(claim) for claim in run] for run in claims.values()]
+    judged = [[verdict_cell(claim) for claim in run] for run in claims.values()]
     cells = [
         [claim["id"], claim["statement"], claim["published"], *found]
         for claim, *found in zip(latest, *judged, strict=True)
@@ -103,7 +103,7 @@ def verdicts(runs: Mapping[str, Path]) -> str:
     return table(["", "claim", "the paper", *claims], cells, left=3 + len(claims))
 
 
-def verdict(claim: dict[str, str]) -> str:
+def verdict_cell(claim: dict[str, str]) -> str:
     plain = claim["verdict"] == "reproduced" and claim["id"] not in TOLD_NOT_JUDGED
     reason = "" if plain else f". {claim['reason']}"
     return f"**{claim['verdict']}**: {claim['measured']}{reason}"
@@ -123,7 +123,7 @@ def figure(outputs: Path) -> list[str]:
     ]
 
 
-def entry(speed: dict[str, str], quality: dict[str, str]) -> list[str]:
+def configuration_row(speed: dict[str, str], quality: dict[str, str]) -> list[str]:
     """One configuration; brackets are 95 % intervals."""
     return [
         speed["configuration"],
@@ -145,7 +145,7 @@ def against_noisy(results: Path) -> str:
     return f"The noisy clips score {noisy:.2f}; CRUSE32 gains {interval(gain, 'delta_ovrl', sign='+')} over them."
 
 
-def parts(quality: dict[str, dict[str, str]]) -> str:
+def sig_and_bak_ranges(quality: dict[str, dict[str, str]]) -> str:
     """How far the pruned networks lie from CRUSE32 in signal and background, which OVRL does not show apart."""
     words = []
     for name in ("sig", "bak"):
@@ -154,7 +154,7 @@ def parts(quality: dict[str, dict[str, str]]) -> str:
     return f"Pruned networks against CRUSE32 in the parts of DNSMOS: {', '.join(words)}.".replace("-", "−")
 
 
-def luck(results: Path, quality: dict[str, dict[str, str]]) -> list[str]:
+def seed_spread(results: Path, quality: dict[str, dict[str, str]]) -> list[str]:
     """How far ΔOVRL lies apart between the seeds of a run that has several."""
     if int(next(iter(quality.values()))["seeds"]) == 1:
         return []
@@ -175,7 +175,7 @@ def interval(row: dict[str, str], name: str, unit: str = "", sign: str = "") -> 
     return f"{value:{sign}.2f}{unit} [{low:{sign}.2f}, {high:{sign}.2f}]".replace("-", "−")
 
 
-def source(outputs: Path, quality: dict[str, dict[str, str]], clock: dict[str, str]) -> str:
+def provenance_note(outputs: Path, quality: dict[str, dict[str, str]], clock: dict[str, str]) -> str:
     """Where the numbers come from; ``clock`` is the row of the network that was raced against itself."""
     about = provenance.read(outputs)
     scores = next(iter(quality.values()))
