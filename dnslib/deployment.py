@@ -49,7 +49,7 @@ def deploy(
     if frames is None:
         raise MisuseError("To choose a form, frames of log power are needed: some seconds of training audio.")
     if not tolerance >= 0:
-        raise MisuseError("The tolerated error of the gain is not negative.")
+        raise MisuseError("The tolerated error of the gain must not be negative.")
     table = compare_forms(model, frames, **protocol)
     form, reason = choose(table, tolerance)
     candidates = table[list(COLUMNS)].round(6).to_dict(orient="index")

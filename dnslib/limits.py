@@ -105,7 +105,7 @@ def measure(
         ("int8_gmac_s", np.nan): (_multiplier(size, np.int8), f"MatMulInteger of {size} x {size}, uint8 by int8"),
     }
     rates = {limit: np.full(repeats, np.nan) for limit in trials}
-    with waiting(clock_lock(), "the clock"), threadpool_limits(1):
+    with waiting(clock_lock(), "the clock for latencies"), threadpool_limits(1):
         for repeat in track(range(repeats), description="limits of the machine"):
             for limit, (trial, _) in trials.items():
                 rates[limit][repeat] = trial()

@@ -66,7 +66,7 @@ def soak(
     MisuseError as `dnslib.Denoiser` does, and for a time that is not above zero.
     """
     if not minutes > 0 or not warmup_minutes >= 0:
-        raise MisuseError("A soak test lasts longer than zero minutes, and its warm-up is not negative.")
+        raise MisuseError("A soak test lasts longer than zero minutes, and its warm-up must not be negative.")
     is_denoiser = isinstance(denoiser_or_path, Denoiser)
     denoiser = denoiser_or_path if is_denoiser else Denoiser(denoiser_or_path)
     denoiser.reset()

@@ -170,7 +170,7 @@ def test_files_that_cannot_be_measured(tmp_path, ours):
 def test_too_few_rounds(ours):
     with pytest.raises(MisuseError, match="at least 2 rounds"):
         benchmark([ours], rounds=1)
-    with pytest.raises(MisuseError, match="warm-up is not negative"):
+    with pytest.raises(MisuseError, match="warm-up must not be negative"):
         benchmark([ours], warmup_frames=-1)
     with pytest.raises(MisuseError, match="no model"):
         benchmark([])

@@ -142,8 +142,8 @@ def test_auto_measures_for_real(model, frames, tmp_path):
     [
         ({"precision": "int4"}, "no precision 'int4'; choose one of plain, exact, int8, auto"),
         ({"frames": None}, "frames of log power are needed"),
-        ({"tolerance": -1}, "not negative"),
-        ({"tolerance": float("nan")}, "not negative"),
+        ({"tolerance": -1}, "must not be negative"),
+        ({"tolerance": float("nan")}, "must not be negative"),
         ({"frames": np.zeros((5, 160))}, "have shape"),
         ({"rounds": 1}, "at least 2 rounds"),
     ],

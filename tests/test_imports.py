@@ -23,7 +23,6 @@ LAYERS = [  # a module may import modules of earlier layers only: no sideways, n
     {"study", "enhancing", "search", "soak"},
     {"__main__"},
 ]
-KNOW_NOBODY = {"stft", "paper", "plots", "display", "progress"}
 MODULES = sorted({path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")})
 
 
@@ -55,11 +54,6 @@ def test_imports_point_one_way(module):
     assert any(module in names for names in LAYERS), f"say in LAYERS where {module} belongs"
     wrong = {other for other in imported(module) if layer(other) >= layer(module)}
     assert wrong == set()
-
-
-@pytest.mark.parametrize("module", sorted(KNOW_NOBODY & set(MODULES)))
-def test_some_modules_know_nobody(module):
-    assert imported(module) <= LAYERS[0]
 
 
 def test_the_list_command_needs_no_torch():

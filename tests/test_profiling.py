@@ -559,9 +559,9 @@ def test_the_conditions_of_a_table_in_one_line():
         ({"reference": "huge"}, "'huge' is not among the models small"),
         ({"rounds": 1}, "at least 2 rounds"),
         ({"frames_per_round": 0}, "at least 1 frame"),
-        ({"warmup_frames": -1}, "not negative"),
-        ({"evict_mb": -1}, "not negative"),
-        ({"pace_ms": -1}, "not negative"),
+        ({"warmup_frames": -1}, "must not be negative"),
+        ({"evict_mb": -1}, "must not be negative"),
+        ({"pace_ms": -1}, "must not be negative"),
         ({"paths": {"self_check": "x.onnx"}}, "may be called 'self_check'"),
     ],
 )

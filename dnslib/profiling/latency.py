@@ -122,7 +122,7 @@ def _check_protocol(paths, reference, rounds, frames_per_round, warmup_frames, e
         raise MisuseError(f"The reference {reference!r} is not among the models {', '.join(paths)}.")
     if rounds < 2 or frames_per_round < 1 or min(warmup_frames, evict_mb, pace_ms) < 0:
         raise MisuseError(
-            "Latency needs at least 2 rounds of at least 1 frame; warm-up, eviction and pace are not negative."
+            "Latency needs at least 2 rounds of at least 1 frame; warm-up, eviction and pace must not be negative."
         )
 
 
@@ -142,7 +142,7 @@ def time_rounds(
     """
     names = list(openers)
     times = {name: np.empty((rounds, frames_per_round), np.int64) for name in names}
-    with waiting(clock_lock(), "the clock"), no_collection():
+    with waiting(clock_lock(), "the clock for latencies"), no_collection():
         tell_busy_cores()
         for r in track(range(rounds), description="latency rounds"):
             first = r * (warmup_frames + frames_per_round)

@@ -94,7 +94,9 @@ def race(
     With ``evict_mb`` that many MB of other memory are read before every frame, outside the timed region.
     """
     if rounds < 2 or frames_per_round < 1 or warmup_frames < 0 or evict_mb < 0:
-        raise MisuseError("A race needs at least 2 rounds of at least 1 frame; warm-up and eviction are not negative.")
+        raise MisuseError(
+            "A race needs at least 2 rounds of at least 1 frame; warm-up and eviction must not be negative."
+        )
     if not openers:
         raise MisuseError("There is no kernel to race.")
     count, widest = next(iter(openers)).count, max(case.shape[1] for case in openers)
