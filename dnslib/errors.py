@@ -6,7 +6,7 @@ class MisuseError(ValueError):
 
 
 def unwritable(path: object) -> MisuseError:
-    """What to raise where a library's own writer failed, which does not tell why."""
+    """The error for a failed write whose library does not report the cause."""
     return MisuseError(
         f"{path} cannot be written; is the disk full? Make room and start again: what is finished is kept."
     )

@@ -46,7 +46,7 @@ class ParallelGru(nn.Module):
 
 
 def library_recurrence(x, weight_ih, weight_hh, bias_ih, bias_hh):
-    """The same by the library's GRU, one call a group: x (P, T, B, H) -> hidden (P, T, B, H), in x's type.
+    """The same recurrence by PyTorch's GRU, one call a group: x (P, T, B, H) -> hidden (P, T, B, H), in x's type.
 
     On a GPU that call is cuDNN's, which runs all frames in one kernel; a loop over frames would launch thousands.
     """

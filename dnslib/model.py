@@ -42,9 +42,9 @@ class Cruse(nn.Module):
     """The denoiser. ``forward(log_power: (B, 1, T, 161)) -> gain: (B, 1, T, 161)`` in (0, 1), causal in time.
 
     ``widths`` are the channels of the encoders, first to last; the decoders mirror them. The last one must be a
-    multiple of ``groups``, the number of disconnected GRUs. With ``look_ahead`` frames the gain of frame t is meant for
-    frame t - look_ahead (`apply_gain`): the network has heard so much more when it decides, and sound comes out later
-    by so much. The CRUSE paper has none.
+    multiple of ``groups``, the number of disconnected GRUs. With ``look_ahead`` the gain of frame t applies to frame
+    t - look_ahead (`apply_gain`): the network has heard that many more frames when it decides, and the output is
+    delayed by as many. The CRUSE paper has none.
     """
 
     def __init__(self, widths: Sequence[int], groups: int = 4, look_ahead: int = 0):

@@ -26,8 +26,8 @@ def track(
 ) -> Iterator[Item]:
     """Iterate over ``iterable`` and show how far it is; ``total`` is taken from its length when it has one.
 
-    ``note`` gives what there is to say in place of the time that is left, where items are too different to tell. While
-    one is long in coming, who makes it calls `look`.
+    ``note`` replaces the remaining time, where items differ too much to predict it; a producer whose next item takes
+    long calls `look` meanwhile.
     """
     if total is None:
         total = len(iterable) if hasattr(iterable, "__len__") else None

@@ -5,11 +5,12 @@ Source: §3 and §4 of arXiv 2110.04378. ``widths`` are channels per level, firs
 One keep-set per level ties every tensor that the level's channels run through: encoder l's output, skip l on both
 sides, decoder l's input, the next encoder's input and the next decoder's output. The paper does not spell out how the
 GRUs follow. Here the last level's keep-set carries over to them: skip 4 adds channel j of the encoder onto channel j
-of the GRUs' output, so what the GRUs write for a removed channel would be added to nothing and read by nothing. The
-GRUs therefore lose the same channels on both sides, each channel being as many consecutive units as the level has
-bins (9 in CRUSE32), and each unit three rows (reset, update, new), one recurrent column and two times three biases.
-Every group loses as many channels as the next, chosen within the group: the groups stay equal in size, keep whole
-channels and never exchange them.
+of the GRUs' output, so what the GRUs write for a removed channel would be added to nothing, and no decoder would read
+it (the GRU itself would, one frame later: that memory is what this choice gives up). The GRUs therefore lose the same
+channels on both sides, each channel being as many consecutive units as the level has bins (9 in CRUSE32), and each
+unit three rows (reset, update, new), one recurrent column and two times three biases. Every group loses as many
+channels as the next, chosen within the group: the groups stay equal in size, keep whole channels and never exchange
+them.
 """
 
 import copy

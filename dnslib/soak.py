@@ -131,13 +131,13 @@ class _Watch:
         self.begin()
 
     def begin(self) -> None:
-        """From here on it counts."""
+        """Start counting: what came before was warm-up."""
         self.timed, self.noted = dict.fromkeys(self.times_ns, 0), 0
         self.first, self.all_finite, self.silence_peak = self.given, True, 0.0
         self._note_memory()
 
     def play(self, scene: Scene, generator: np.random.Generator) -> float:
-        """Returns how many seconds that were."""
+        """Play a scene; returns its length in seconds."""
         silent_from = self.given + WINDOW  # output before overlaps with sound
         for chunk in chunks(scene, generator, self.given):
             start = self.clock()

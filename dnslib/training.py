@@ -42,7 +42,7 @@ class Batches(Protocol):
 
 
 class Diverged(RuntimeError):
-    """A training whose loss is no longer finite: it will be so again."""
+    """The loss is no longer finite. Batches are deterministic, so a second try would fail too."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Recordings in folders: which files there are, and their samples at 16 kHz mono.
 
 wav, flac, ogg, opus or mp3 at any rate, with any number of channels. A file that cannot be used raises `Unusable` with
-the reason; `Passing` is a reason that may be gone at the next run, so it is never remembered.
+the reason; `Passing` is a reason that may not apply the next time, so it is never remembered.
 """
 
 import io

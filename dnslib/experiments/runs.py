@@ -40,7 +40,7 @@ class Run:
     speed_change: float = 0.0  # of training crops, see `data.Mixtures`
     loss: LossWeights = PAPER
     look_ahead: int = 0  # frames, see `Cruse`
-    shipped: str = ""  # digest of the weights of these widths that come along, where the network is them
+    shipped: str = ""  # digest of the pretrained weights, where the network is those
 
     @property
     def key(self) -> str:

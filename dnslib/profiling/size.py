@@ -6,12 +6,15 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 
 import onnx
 
 from dnslib.errors import MisuseError
 from dnslib.export import NEXT, open_session
 from dnslib.paths import resolve
+
+PROGRAM = Path(__file__).with_name("hold_session.py")
 
 
 def memory_mb(path: str | os.PathLike) -> float:
@@ -31,34 +34,6 @@ class ProcessMemory:
     peak_mb: float  # the highest of all: while the file was opened
 
 
-_HOLD_SESSION = """
-import json, sys
-import numpy as np, onnxruntime, psutil
-
-def resident():
-    return psutil.Process().memory_info().rss
-
-def peak():
-    try:  # of this process only; what getrusage tells begins with the peak of the parent
-        lines = open("/proc/self/status").read().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        import resource
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = options.inter_op_num_threads = 1
-before = resident()
-session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
-values = {v.name: np.zeros(v.shape, np.float32) for v in session.get_inputs()}
-names = [v.name for v in session.get_outputs()]
-for _ in range(int(sys.argv[2])):
-    results = dict(zip(names, session.run(names, values)))
-    values |= {name: results[name + sys.argv[3]] for name in values if name + sys.argv[3] in results}
-print(json.dumps([value / 1e6 for value in (before, resident(), peak())]))
-"""
-
-
 def process_memory(path: str | os.PathLike, frames: int = 20) -> ProcessMemory:
     """Memory of a fresh process that imports NumPy and ONNX Runtime only, opens the file and runs ``frames`` frames.
 
@@ -68,7 +43,7 @@ def process_memory(path: str | os.PathLike, frames: int = 20) -> ProcessMemory:
     """
     path = resolve(path)
     open_session(path)  # a file that is no streaming network is told here, in one line
-    command = [sys.executable, "-c", _HOLD_SESSION, str(path), str(frames), NEXT]
+    command = [sys.executable, "-P", str(PROGRAM), str(path), str(frames), NEXT]  # -P: what lies beside it stays unseen
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return ProcessMemory(*json.loads(done.stdout))
 

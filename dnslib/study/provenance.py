@@ -83,7 +83,7 @@ def code() -> dict:
 
 
 def common_code(runs: Sequence[dict]) -> dict:
-    """`code` of all notebooks as it was when each began; a commit of "several" where they differ, as each one tells."""
+    """`code` of all notebooks as it was when each began; the commit is "several" where they ran from different ones."""
     known = [run for run in runs if "commit" in run]
     if not known:
         return code()
