@@ -32,6 +32,7 @@ NOT_WRITTEN = "cannot be written to its end; is the disk full?"
 WRITABLE = {".wav": "WAV", ".flac": "FLAC"}
 WAV_BYTES = 4e9  # a wav file cannot say that it is longer; RF64 is the same with a longer field
 LONGEST_PADDING = 0.5  # s, that a codec counts and does not give
+SEEKABLE = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 SAMPLE_BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4}
 
 
@@ -332,7 +333,10 @@ def is_whole(path: Path, frames: int) -> bool:
     """Whether a file can be read up to its last sample: libsndfile does not tell that closing it failed."""
     try:
         with soundfile.SoundFile(os.fsencode(path)) as file:
-            file.seek(frames - 1)
-            return file.frames == frames and len(file.read(1)) == 1
+            if file.subtype in SEEKABLE:
+                file.seek(frames - 1)
+                return len(file.read(1)) == 1
+            lengths = iter(lambda: len(file.read(file.samplerate)), 0)
+            return sum(lengths) >= frames  # some codecs fill their last block
     except (soundfile.SoundFileError, OSError, *UNREADABLE):
         return False
