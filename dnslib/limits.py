@@ -2,11 +2,12 @@
 
 Two things no frame can do without: every weight has to reach the core once, from memory or from a cache, and every
 multiply-accumulate has to be computed. How long that takes at least is estimated by programs that do nothing else: a
-matrix times a vector, which uses each number it reads once, as a network does (NumPy's OpenBLAS, the fastest reader
-found), and a dense product of square matrices (ONNX Runtime's own), one thread. Which cache the weights come from is
-not looked up but measured, with matrices from a quarter of a megabyte on: a shared cache holds less than it is large.
-The bounds leave out states, activations and everything element-wise. They are no proofs: a network passes one where
-the measurement of the limit was disturbed, or where there are faster ways to read.
+matrix times a vector, which uses each number it reads once, as a network does (NumPy's OpenBLAS, the matrix stored by
+rows and by columns in turn, as either is the faster one on some processors), and a dense product of square matrices
+(ONNX Runtime's own), one thread. Which cache the weights come from is not looked up but measured, with matrices from a
+quarter of a megabyte on: a shared cache holds less than it is large. The bounds leave out states, activations and
+everything element-wise. They are no proofs: a network passes one where the measurement of the limit was disturbed, or
+where there are faster ways to read.
 """
 
 import os
@@ -140,6 +141,7 @@ def _unit(name: str) -> str:
 def _reader(megabytes: float) -> Callable[[], float]:
     """Function that reads a matrix of so many MB, or the next part of it, and returns the 10^9 bytes read in a second.
 
+    Every second call or part is stored by columns.
     What was read a whole matrix ago is in no cache smaller than the matrix. One that is read as a whole is read some
     times before, as the other trials have taken its place in the caches, and it comes back only with the second or
     third pass.
@@ -148,6 +150,8 @@ def _reader(megabytes: float) -> Callable[[], float]:
     vector = np.ones(ROW, np.float32)
     parts = np.array_split(matrix, max(1, round(matrix.nbytes / READ_BYTES)))
     again = len(parts) == 1
+    parts = [matrix, np.asfortranarray(matrix)] if again else parts
+    parts[1::2] = [np.asfortranarray(part) for part in parts[1::2]]
     passes = max(FEWEST_PASSES, round(READ_BYTES / matrix.nbytes)) if again else 1
     coming = cycle(parts)
 

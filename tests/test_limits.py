@@ -124,6 +124,19 @@ def test_a_rate_is_work_by_time(monkeypatch):
     assert limits._multiplier(50, np.float32)() == pytest.approx(50**3 / 0.5 / 1e9)
 
 
+@pytest.mark.parametrize("mb", [1, 256])
+def test_a_matrix_is_read_by_rows_and_by_columns_in_turn(monkeypatch, mb):
+    by_rows, product = [], np.matmul
+    monkeypatch.setattr(np, "matmul", lambda part, _: by_rows.append(part.flags.c_contiguous) or product(part, _))
+    trial, found = limits._reader(mb), []
+    for _ in range(4):
+        by_rows.clear()
+        trial()
+        (layout,) = set(by_rows)
+        found.append(layout)
+    assert found == [True, False, True, False]
+
+
 def test_a_large_array_is_read_part_after_part(monkeypatch):
     """So that each part is read again only after all the others."""
     read, product = [], np.matmul

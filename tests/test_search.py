@@ -273,6 +273,32 @@ def test_the_table_of_trials():
     assert search.candidates(found)[0] == KNOWN[0]
 
 
+def test_one_lucky_trial_does_not_hide_its_neighbours():
+    """Timed again is what no other beat by 1.3 times in time and in the loss as well, and what is the paper's."""
+    lucky, near, far, worse = (Design((8, 16, 32, width)) for width in (48, 64, 80, 96))
+    found = {
+        near: outcome(0.25, 0.2),
+        lucky: outcome(0.2, 0.1),
+        far: outcome(0.27, 0.2),
+        worse: outcome(0.1, 0.9),
+        KNOWN[1]: outcome(0.9, 0.9),
+    }
+    assert search.candidates(found) == [near, lucky, worse, KNOWN[1]]
+
+
+def test_designs_of_the_same_rounds_are_compared_round_by_round():
+    """Rounds differ by half, in each of them one is a tenth faster: the intervals overlap, the ratio is sure."""
+    rounds = np.linspace(1.0, 1.5, 20)
+    slow = Outcome(0.5, 0.4, 0.6, (0.3,), tuple(rounds))
+    fast = Outcome(0.45, 0.35, 0.55, (0.2,), tuple(rounds / 1.1))
+    assert search.front.surely_faster(fast, slow)
+    assert not search.front.surely_faster(slow, fast)
+    assert not search.front.surely_faster(fast, fast)
+    trial = Outcome(0.45, 0.35, 0.55, (0.2,))
+    assert not search.front.surely_faster(trial, slow)
+    assert search.front.surely_faster(Outcome(0.3, 0.25, 0.35, (0.2,)), slow)
+
+
 def test_nothing_of_the_paper_nothing_said():
     table = search.front_table({Design((8, 16, 32, 48)): outcome(0.2, 0.1, 0.2)})
     assert search.answer(table) == "None of the paper's configurations was evaluated."

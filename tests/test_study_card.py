@@ -129,7 +129,7 @@ P.875,int8,60,0,0,0,-0.003,-0.006,0.001,0,0,0
     assert self_check_line(folder) == "deployment: the self check is in the notebook."
     itself = "1.0,0.98,1.02,1.01,1,1.02,0.99,0.9,1.1"
     (folder / "results" / "deployment_self_check.csv").write_text(f"model,{speedups}\nself_check,{itself}\n")
-    three = "1.00x [0.98, 1.02], 1.01x [1.00, 1.02], 0.99x [0.90, 1.10]"
+    three = "1.0000x [0.9800, 1.0200], 1.0100x [1.0000, 1.0200], 0.9900x [0.9000, 1.1000]"
     assert self_check_line(folder) == f"deployment: CRUSE32 against itself, in the same three ways, {three}."
     assert "over 60 clips changes by 0.003 at most (95 % intervals within ±0.006)." in int8_line(folder)
 

@@ -63,6 +63,26 @@ def measure_latency(
     audio arrives: clock and caches may have changed meanwhile. Raises MisuseError for files that are no streaming
     networks.
     """
+    reference = reference or next(iter(paths), None)
+    times_ns = measure_times(
+        paths, rounds, frames_per_round, warmup_frames, reference, seed, frames, self_check, evict_mb, pace_ms
+    )
+    return latency_table(times_ns, reference, seed)
+
+
+def measure_times(
+    paths: Mapping[str, str | os.PathLike],
+    rounds: int,
+    frames_per_round: int,
+    warmup_frames: int = WARM_UP_FRAMES,
+    reference: str | None = None,
+    seed: int = 0,
+    frames: np.ndarray | None = None,
+    self_check: bool = False,
+    evict_mb: float = 0.0,
+    pace_ms: float = 0.0,
+) -> dict[str, np.ndarray]:
+    """The nanoseconds ``(rounds, frames_per_round)`` of each model that `measure_latency` makes its table from."""
     paths = dict(paths)
     reference = reference or next(iter(paths), None)
     _check_protocol(paths, reference, rounds, frames_per_round, warmup_frames, evict_mb, pace_ms)
@@ -72,8 +92,7 @@ def measure_latency(
     openers = {name: partial(_open_step, path) for name, path in paths.items()}
     before = _between_frames(evict_mb, pace_ms)
     with flushed_denormals():
-        times_ns = time_rounds(openers, frames, rounds, frames_per_round, warmup_frames, before=before)
-    return latency_table(times_ns, reference, seed)
+        return time_rounds(openers, frames, rounds, frames_per_round, warmup_frames, before=before)
 
 
 def _between_frames(evict_mb: float, pace_ms: float) -> Callable[[], object]:
@@ -147,7 +166,8 @@ def time_rounds(
         for r in track(range(rounds), description="latency rounds"):
             first = r * (warmup_frames + frames_per_round)
             batch = [frames[index % len(frames)] for index in range(first, first + warmup_frames + frames_per_round)]
-            for name in (names[place] for place in balanced(len(names), r)):
+            row_of_square = r if rounds >= len(names) else r * len(names) // rounds  # spread: nobody is always early
+            for name in (names[place] for place in balanced(len(names), row_of_square)):
                 step = None  # the model before is closed first, so that its memory is free again
                 step, row = openers[name](), times[name][r]
                 for frame in batch[:warmup_frames]:

@@ -84,6 +84,7 @@ class Outcome:
     ci_low: float
     ci_high: float
     losses: tuple[float, ...]  # one a held-out crop, the same crops for every trial
+    rounds_ms: tuple[float, ...] = ()  # median of each round, where all designs were timed in the same rounds
 
     @property
     def validation_loss(self) -> float:

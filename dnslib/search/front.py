@@ -11,6 +11,7 @@ from dnslib.search.designs import REFERENCE, Design, Outcome
 from dnslib.search.evaluation import Evaluator, latency_shares
 
 BASELINE = "baseline"  # CRUSE32 before its further training: its file is the one whose latency is 1
+TRIAL_LUCK = 1.3  # a trial's latency was up to so many times off when it was measured again
 ON_FRONT, NOT_TOLD_APART, DOMINATED = "on the front", "not told apart from the front", "dominated"
 
 
@@ -44,10 +45,19 @@ def trial_table(outcomes: Mapping[Design, Outcome]) -> pd.DataFrame:
 
 
 def candidates(outcomes: Mapping[Design, Outcome]) -> list[Design]:
-    """CRUSE32, then what is on the front or in the paper: the designs worth another measurement."""
-    table = trial_table(outcomes)
+    """CRUSE32, then what is near the front or in the paper: the designs worth another measurement.
+
+    Trials are timed minutes apart, by few rounds. So a design stays unless some other was better and `TRIAL_LUCK` times
+    as fast: one lucky trial must not hide its neighbours.
+    """
     chosen = [
-        design for design, keep in zip(outcomes, table.on_front | table.is_paper_configuration, strict=True) if keep
+        design
+        for design, own in outcomes.items()
+        if design.is_paper_configuration
+        or not any(
+            other.latency_ratio * TRIAL_LUCK < own.latency_ratio and other.validation_loss < own.validation_loss
+            for other in outcomes.values()
+        )
     ]
     return sorted(chosen, key=lambda design: design.name != REFERENCE)
 
@@ -60,10 +70,12 @@ def remeasured(
     chosen = {design.name: design for design in candidates(outcomes)}
     files = {name: laboratory.streaming_file(evaluator.run(design), form) for name, design in chosen.items()}
     files[BASELINE] = laboratory.streaming_file(laboratory.baseline(REFERENCE), form)
-    table = profiling.measure_latency(files, rounds, frames_per_round, reference=BASELINE, self_check=False)
-    rows = table.set_index("model")
+    times_ns = profiling.measure_times(files, rounds, frames_per_round, reference=BASELINE)
+    rows = profiling.latency_table(times_ns, BASELINE).set_index("model")
+    medians = {name: tuple(np.median(times, axis=1) / 1e6) for name, times in times_ns.items()}
     return {
-        design: Outcome(*latency_shares(rows.loc[name]), outcomes[design].losses) for name, design in chosen.items()
+        design: Outcome(*latency_shares(rows.loc[name]), outcomes[design].losses, medians[name])
+        for name, design in chosen.items()
     }
 
 
@@ -71,9 +83,9 @@ def front_table(outcomes: Mapping[Design, Outcome]) -> pd.DataFrame:
     """`trial_table` of designs measured together, with a ``verdict`` that minds the noise, and what it rests on.
 
     A design is on the front when none is as fast and as good, and better in one. One that is not is *dominated* when
-    some other is surely faster (the intervals of the latency are apart) and surely better (the interval of the paired
-    difference of the loss lies below 0); ``dominated_by`` names the fastest such. Otherwise this measurement cannot
-    tell it from the front.
+    some other is surely faster (the interval of the ratio of their latencies in the same rounds excludes 1; of trials,
+    which share none, the two intervals are apart) and surely better (the interval of the paired difference of the loss
+    lies below 0); ``dominated_by`` names the fastest such. Otherwise this measurement cannot tell it from the front.
     """
     table = trial_table(outcomes)
     table["dominated_by"] = [_sure_dominator(design, outcomes) for design in outcomes]
@@ -88,9 +100,16 @@ def _sure_dominator(design: Design, outcomes: Mapping[Design, Outcome]) -> str:
     better = [
         (other.latency_ratio, name.name)
         for name, other in outcomes.items()
-        if other.ci_high < own.ci_low and paired_interval(other.losses, own.losses).ci_high < 0
+        if name != design and surely_faster(other, own) and paired_interval(other.losses, own.losses).ci_high < 0
     ]
     return min(better)[1] if better else ""
+
+
+def surely_faster(one: Outcome, other: Outcome) -> bool:
+    """By the ratio of the two in the same rounds; where these are not known, by intervals that are apart."""
+    if not (one.rounds_ms and other.rounds_ms):
+        return one.ci_high < other.ci_low
+    return profiling.median_interval(np.divide(other.rounds_ms, one.rounds_ms))[0] > 1
 
 
 def answer(front: pd.DataFrame) -> str:

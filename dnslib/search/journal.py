@@ -55,6 +55,6 @@ def outcomes_of(study: optuna.Study) -> dict[Design, Outcome]:
     outcomes = {}
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         design, outcome = trial.user_attrs["design"], trial.user_attrs["outcome"]
-        outcome |= {"losses": tuple(outcome["losses"])}
+        outcome |= {name: tuple(outcome[name]) for name in ("losses", "rounds_ms")}
         outcomes[Design(tuple(design["widths"]), design["groups"])] = Outcome(**outcome)
     return outcomes

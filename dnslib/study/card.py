@@ -199,7 +199,7 @@ def self_check_line(folder: Path) -> str:
     if not (folder / "results" / "deployment_self_check.csv").is_file():
         return f"{folder.name}: the self check is in the notebook."  # an earlier run
     (row,) = published_rows(folder, "deployment_self_check", "07_1")
-    found = ", ".join(interval(row, f"{kind}speedup", "x") for kind in ("", "cold_", "paced_"))
+    found = ", ".join(interval(row, f"{kind}speedup", "x", digits=4) for kind in ("", "cold_", "paced_"))
     return f"{folder.name}: CRUSE32 against itself, in the same three ways, {found}."
 
 

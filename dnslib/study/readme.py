@@ -167,12 +167,13 @@ def seed_spread(results: Path, quality: dict[str, dict[str, str]]) -> list[str]:
     return [f"Between seeds ΔOVRL differs by {ends}."]
 
 
-def interval(row: dict[str, str], name: str, unit: str = "", sign: str = "") -> str:
+def interval(row: dict[str, str], name: str, unit: str = "", sign: str = "", digits: int = 2) -> str:
     """ "2.46x [2.40, 2.51]"; a dash where there is no spread, as of a network against itself."""
     value, low, high = (float(row[name + end]) for end in ("", "_ci_low", "_ci_high"))
     if low == high:
         return "–"
-    return f"{value:{sign}.2f}{unit} [{low:{sign}.2f}, {high:{sign}.2f}]".replace("-", "−")
+    value, low, high = (f"{number:{sign}.{digits}f}" for number in (value, low, high))
+    return f"{value}{unit} [{low}, {high}]".replace("-", "−")
 
 
 def provenance_note(outputs: Path, quality: dict[str, dict[str, str]], clock: dict[str, str]) -> str:
