@@ -167,13 +167,15 @@ def check_writable(folder: Path) -> None:
 
 def _seconds(jobs: dict[Path, Path]) -> int:
     """How often `enhance_file` will yield, from the headers."""
-    total = 0
-    for path in jobs:
-        try:
-            total += ceil(soundfile.info(os.fsencode(path)).duration)
-        except (soundfile.SoundFileError, OSError, *UNREADABLE):
-            continue  # will be told when it is its turn
-    return total
+    return sum(ceil(seconds_of(path)) for path in jobs)
+
+
+def seconds_of(path: Path) -> float:
+    """Length of a recording by its header; 0 where it cannot be read, which is told when it is its turn."""
+    try:
+        return soundfile.info(os.fsencode(path)).duration
+    except (soundfile.SoundFileError, OSError, *UNREADABLE):
+        return 0.0
 
 
 def _all(jobs, denoisers, summary: Summary, overwrite: bool, tell) -> Iterator[float]:
@@ -190,7 +192,7 @@ def _all(jobs, denoisers, summary: Summary, overwrite: bool, tell) -> Iterator[f
                 summary.audio_seconds += seconds
                 yield seconds
             summary.enhanced.append(target)
-            missing = soundfile.info(os.fsencode(noisy)).duration - (summary.audio_seconds - before)
+            missing = seconds_of(noisy) - (summary.audio_seconds - before)
             if missing > LONGEST_PADDING:  # an mp3 that was cut off is decoded without complaint
                 tell(f"{noisy} ends {missing:.1f} s before the end that its header names")
         except (Unusable, OSError) as error:
