@@ -91,7 +91,7 @@ def enhance_recordings(
     denoisers = Denoisers(summary.model, precision)
     check_writable(out if noisy.is_dir() else out.parent)
     started = time.perf_counter()
-    for _ in track(_all(jobs, denoisers, summary, overwrite, tell), _seconds(jobs), "seconds of audio"):
+    for _ in track(_all(jobs, denoisers, summary, overwrite, tell), _seconds(jobs, overwrite), "seconds of audio"):
         pass
     summary.seconds = time.perf_counter() - started
     return summary
@@ -165,9 +165,9 @@ def check_writable(folder: Path) -> None:
         raise MisuseError(f"The output folder {folder} cannot be written: {(error.strerror or '').lower()}.") from None
 
 
-def _seconds(jobs: dict[Path, Path]) -> int:
-    """How often `enhance_file` will yield, from the headers."""
-    return sum(ceil(seconds_of(path)) for path in jobs)
+def _seconds(jobs: dict[Path, Path], overwrite: bool) -> int:
+    """How often `enhance_file` will yield, from the headers of what is to be done."""
+    return sum(ceil(seconds_of(noisy)) for noisy, target in jobs.items() if overwrite or not target.exists())
 
 
 def seconds_of(path: Path) -> float:
