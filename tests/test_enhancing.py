@@ -311,9 +311,10 @@ def test_a_file_without_its_end_is_no_output(net, tmp_path, monkeypatch, suffix,
 
     class Losing(soundfile.SoundFile):
         def close(self):
+            lose = not self.closed
             super().close()
-            path = os.fsdecode(self.name)
-            os.truncate(path, os.path.getsize(path) - 600)
+            if lose:
+                os.truncate(self.name, os.path.getsize(self.name) - 600)
 
     def losing(source, path):
         return Losing(os.fsencode(path), "w", source.samplerate, source.channels, "PCM_16", format=suffix.upper())
