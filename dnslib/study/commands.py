@@ -24,15 +24,16 @@ def command(folder: Path, sources: Path = NOTEBOOKS) -> str:
     words = ["python -m dnslib run", *(NUMBER.match(one.name)[0] for one in notebooks)]
     words += [f"--profile {settings['profile']}"] if settings["profile"] != "quick" else []
     words += ["--data DIR"] if settings["data"] else []
-    given = dict(pair for one in notebooks for pair in unlike_today(one, about, sources))
+    today, profile = {one.name: one for one in discover(sources)}, profile_values(about["profile"], sources)
+    ran = {name: run["parameters"] for name, run in about["notebooks"].items() if run}
+    given = dict(
+        pair for one in notebooks for pair in unlike_today(one, ran.get(one.name, {}), today[one.name], profile)
+    )
     return " ".join([*words, *(f"-p {name} {text(value)}" for name, value in given.items())])
 
 
-def unlike_today(executed: Notebook, about: dict, sources: Path) -> Iterator[tuple[str, object]]:
-    """The values of an executed notebook that the one in ``sources`` would not have by the same profile."""
-    ran = (about["notebooks"].get(executed.name) or {}).get("parameters", {})
-    profile = profile_values(about["profile"], sources)
-    (today,) = (one for one in discover(sources) if one.name == executed.name)
+def unlike_today(executed: Notebook, ran: dict, today: Notebook, profile: dict) -> Iterator[tuple[str, object]]:
+    """The values that a notebook ``ran`` with and that the one of ``today`` would not have by its ``profile``."""
     for parameter in executed.parameters:
         name, value = parameter.name, ran.get(parameter.name, parameter.default)
         now = today.parameter(name)
