@@ -3,7 +3,8 @@
 Nothing in these tables is typed by hand. The scores of the published weights come from two runs of 07_5: ``held``, on
 the test split of the data that the weights were trained on, and ``elsewhere``, on recordings of which nothing was used
 to train. ``deployment`` is a run of 07_1 with these weights, ``deployment_amd`` one with earlier weights on another
-processor. The whole study was run a ``second`` time, and Figure 1 and Table 3 of it with a ``third_seed``.
+processor. Beside the reference run of the whole study there are an earlier, ``first`` one and a ``second`` one, and
+Figure 1 and Table 3 of the latter with a ``third_seed``.
 """
 
 import sys
@@ -36,9 +37,9 @@ def update(
 
     Raises MisuseError where results or the places for the tables are missing.
     """
-    held, elsewhere, second = (published / name for name in ("held", "elsewhere", "second"))
+    held, elsewhere, first, second = (published / name for name in ("held", "elsewhere", "first", "second"))
     forms = published / "deployment", published / "deployment_amd"
-    whole = {"first run": published, "second run": second}
+    whole = {"reference run": published, "second run": second}
     texts = {
         card: {
             "files": files_table(held, published),
@@ -54,6 +55,7 @@ def update(
         runs: {
             "runs": runs_table(published),
             "commands": rerun_commands(published),
+            "first": readme.numbers(first),
             "second": readme.numbers(second),
             "seeds": "\n\n".join(seed_tables([second, published / "third_seed"])),
             "deployment": "\n\n".join([deployment_table(forms), *map(self_check_line, forms), *map(int8_line, forms)]),
