@@ -12,7 +12,7 @@ import soundfile
 
 from dnslib import paths
 from dnslib.data import Clip, folders
-from dnslib.data.store import as_int16
+from dnslib.data.samples import as_int16
 from dnslib.errors import MisuseError
 from dnslib.stft import SAMPLE_RATE
 

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from dnslib.data import layouts, noisy_clips, prepare, sources
-from dnslib.data.corpora import SPLITS
+from dnslib.data.splits import SPLITS
 from dnslib.errors import MisuseError
 
 RATE = 16_000

@@ -67,11 +67,6 @@ def test_shaping_is_the_recursive_filter(waves):
         assert np.allclose(row, signal.lfilter([1, r1, r2], [1, r3, r4], wave), atol=1e-4)
 
 
-@pytest.mark.parametrize(("least", "size"), [(1, 2), (7, 8), (321, 324), (64_000, 64_000), (76_841, 77_760)])
-def test_fast_size_is_the_next_even_5_smooth_number(least, size):
-    assert mixing.fast_size(least) == size
-
-
 def test_simulated_room_is_aligned_and_repeats():
     response = rooms.simulate(3)
     assert np.abs(response).argmax() == rooms.LEAD

@@ -7,10 +7,23 @@ from dnslib.digests import code_digest, file_digest
 
 def test_comments_and_docstrings_do_not_count(tmp_path):
     path, digests = tmp_path / "m.py", []
-    for text in ['"""One."""\nx = 1', '"""Two."""\n# why\nx =   1', '"""Two."""\nx = 2', '"""One."""\nx = 1']:
+    for text in ['"""One."""\nx = 1', '"""Two."""\n# why\nx =   1', "x = 1", '"""Two."""\nx = 2']:
         path.write_text(text)
         digests.append(code_digest([path]))
-    assert digests[0] == digests[1] == digests[3] != digests[2]
+    assert digests[0] == digests[1] == digests[2] != digests[3]
+
+
+@pytest.mark.parametrize(
+    "documented", ['def f():\n    """Why."""\n    return 1', 'class C:\n    """Why."""\n    x = 1']
+)
+def test_a_first_docstring_does_not_count(tmp_path, documented):
+    path = tmp_path / "m.py"
+    path.write_text(documented)
+    before = code_digest([path])
+    path.write_text(documented.replace('    """Why."""\n', ""))
+    assert code_digest([path]) == before
+    path.write_text(documented.replace('"""Why."""', "2"))
+    assert code_digest([path]) != before
 
 
 @pytest.mark.parametrize("text", ["def f(x):\n    return -x", "def f(y):\n    return y", "def g(x):\n    return x"])

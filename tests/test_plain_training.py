@@ -12,7 +12,7 @@ from scipy import stats
 import dnslib
 from dnslib import MisuseError
 from dnslib.data import added
-from dnslib.data.corpora import SPLITS
+from dnslib.data.splits import SPLITS
 from dnslib.loss import compressed_spectral_loss
 from dnslib.model import Cruse, apply_gain
 from dnslib.plain_training import LOOPS, PlainCruse, Race, compare, summarise, timed

@@ -8,14 +8,14 @@ shares a split. Each name is imported when first asked for: a worker that makes 
 from importlib import import_module
 
 _NAMES = {
-    "Clip": "mixtures",
+    "Clip": "clips",
     "Corpora": "preparation",
     "Corpus": "corpora",
     "Mixtures": "mixtures",
-    "Split": "preparation",
+    "Split": "corpora",
     "noisy_clips": "blind",
     "prepare": "preparation",
-    "test_clips": "mixtures",
+    "test_clips": "clips",
 }
 
 __all__ = list(_NAMES)

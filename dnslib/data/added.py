@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from dnslib.data import noise
-from dnslib.data.corpora import SPLITS, Corpus
+from dnslib.data.corpora import Corpus
+from dnslib.data.splits import SPLITS
 from dnslib.data.workers import Workers
 from dnslib.sampling import SAMPLE_RATE
 
@@ -30,7 +31,7 @@ def babble(
         wanted = round(recorded.get(split, 0) / samples * BABBLE_SHARE / (1 - BABBLE_SHARE))
         for index in range(max(1, wanted)):
             talkers = int(rng.choice(TALKERS[split]))
-            sound = noise.babble(rng, lambda length: speech.crop(rng, length)[0], samples, talkers)  # noqa: B023
+            sound = noise.babble(rng, lambda length: speech.crop(rng, length), samples, talkers)  # noqa: B023
             yield split, f"{BABBLE}{split}{index}", noise.scaled(sound)
 
 

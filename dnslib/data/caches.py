@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from dnslib import digests, paths
-from dnslib.data.corpora import SPLITS
+from dnslib.data.splits import SPLITS
 from dnslib.errors import MisuseError
 from dnslib.locks import waiting
 

@@ -5,7 +5,9 @@ from pathlib import Path
 import pandas as pd
 
 from dnslib.data import added, caches, noise
-from dnslib.data.corpora import SPLITS, Writer, open_corpus
+from dnslib.data.corpora import open_corpus
+from dnslib.data.samples import Writer
+from dnslib.data.splits import SPLITS
 from dnslib.data.workers import Workers
 from dnslib.progress import track
 from dnslib.sampling import SAMPLE_RATE
@@ -13,7 +15,7 @@ from dnslib.sampling import SAMPLE_RATE
 SPEECH_SHARES = {"train": 0.8, "validation": 0.05, "test": 0.15}
 NOISE_SHARES = {"train": 0.75, "validation": 0.05, "test": 0.2}  # test hears one kind more
 TALKER_SECONDS = {"train": 30.0, "validation": 12.0, "test": 12.0}
-CODE = ("speech", "sentences", "noise", "rooms", "corpora", "added", "embedded")
+CODE = ("speech", "sentences", "noise", "rooms", "corpora", "samples", "splits", "added", "embedded")
 
 
 def build(folder: Path, seed: int, speech_minutes: float, noise_minutes: float) -> None:

@@ -10,9 +10,8 @@ Source: CRUSE paper (arXiv 2101.09249), section 3: SNR N(5, 10) dB, level N(-28,
 random spectral shaping.
 """
 
-from functools import cache
-
 import torch
+from scipy.fft import next_fast_len
 
 from dnslib.data.rooms import EARLY, LEAD
 
@@ -45,7 +44,7 @@ def energy(waveform: torch.Tensor) -> torch.Tensor:
 def in_room(speech: torch.Tensor, responses: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Speech as heard in the room, and its early part (the target), both in time with ``speech``."""
     samples = speech.shape[-1]
-    size = fast_size(samples + responses.shape[-1])
+    size = next_fast_len(samples + responses.shape[-1], real=True)
     spectrum = torch.fft.rfft(speech, size)
     early = responses[..., : LEAD + EARLY + 1]
     heard, target = (
@@ -61,23 +60,9 @@ def shape(waveform: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
     The poles lie within radius 0.83, so 1000 samples of padding keep the circular wrap below rounding.
     """
     samples = waveform.shape[-1]
-    size = fast_size(samples + 1000)
+    size = next_fast_len(samples + 1000, real=True)
     omega = torch.arange(size // 2 + 1, device=waveform.device) * (2 * torch.pi / size)
     z = torch.polar(torch.ones_like(omega), -omega)  # z⁻¹, (F,)
     r1, r2, r3, r4 = coefficients.unsqueeze(-1).unbind(1)  # each (B, 1)
     response = (1 + r1 * z + r2 * z * z) / (1 + r3 * z + r4 * z * z)
     return torch.fft.irfft(torch.fft.rfft(waveform, size) * response, size)[..., :samples]
-
-
-@cache
-def fast_size(least: int) -> int:
-    """The smallest even length of at least ``least`` whose only prime factors are 2, 3 and 5."""
-    size = least + least % 2
-    while True:
-        rest = size
-        for prime in (2, 3, 5):
-            while rest % prime == 0:
-                rest //= prime
-        if rest == 1:
-            return size
-        size += 2

@@ -14,17 +14,9 @@ import pandas as pd
 
 from dnslib import paths
 from dnslib.data import added, caches, embedded, recordings
-from dnslib.data.corpora import SPLITS, Corpus, joined, open_corpus
+from dnslib.data.corpora import Split, joined, open_corpus
+from dnslib.data.splits import SPLITS
 from dnslib.errors import MisuseError
-
-
-@dataclass(frozen=True)
-class Split:
-    """What one split may hear; ``rooms`` is float32 ``(R, taps)``, aligned as in `dnslib.data.rooms`."""
-
-    speech: Corpus
-    noise: Corpus
-    rooms: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,12 @@ import numpy as np
 import pandas as pd
 
 from dnslib.data import added, caches, folders, layouts, rooms
-from dnslib.data.corpora import SPLITS, assign_splits, minutes_by_source, open_corpus
+from dnslib.data.corpora import open_corpus
 from dnslib.data.layouts import Layout
+from dnslib.data.samples import as_int16
 from dnslib.data.scan import Item, scan
-from dnslib.data.store import Store, as_int16, identity_of
+from dnslib.data.splits import SPLITS, assign_splits, minutes_by_source
+from dnslib.data.store import Store, identity_of
 from dnslib.data.workers import Workers
 from dnslib.errors import MisuseError
 from dnslib.locks import waiting
@@ -32,7 +34,10 @@ from dnslib.progress import track
 from dnslib.sampling import SAMPLE_RATE
 
 MOST_RESPONSES = 1000  # recorded ones kept in memory, of as many rooms as there are; SLR26 has 60 000
-CODE = ("noise", "rooms", "corpora", "folders", "sources", "layouts", "store", "scan", "added", "recordings")
+CODE = (
+    *("noise", "rooms", "corpora", "samples", "splits", "folders", "sources", "layouts", "store", "scan", "added"),
+    "recordings",
+)
 _WORDS = {"speech": "speakers", "noise": "noise sources"}
 
 

@@ -20,10 +20,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dnslib.data.samples import HEADER, as_int16, header
 from dnslib.progress import track
 
 CHECKPOINT_SECONDS = 2.0  # of work that a kill can cost
-_HEADER = 128  # bytes before the samples
 _BLOCK = 1 << 20  # samples hashed at a time
 _TABLES = """
 CREATE TABLE IF NOT EXISTS recordings (content BLOB PRIMARY KEY, start INTEGER, length INTEGER, reason TEXT)
@@ -74,14 +74,14 @@ class Store:
 
     def drop_torn(self) -> int:
         """Forgets recordings whose samples are not whole, cuts off samples that no index entry names; the total."""
-        there = max(0, os.fstat(self.file).st_size - _HEADER) // 2
+        there = max(0, os.fstat(self.file).st_size - HEADER) // 2
         lost = self.connection.execute("DELETE FROM recordings WHERE start + length > ?", (there,)).rowcount
         if lost or not self.connection.execute("SELECT * FROM identity").fetchone():
             self.connection.execute("DELETE FROM identity")
             self.connection.execute("INSERT INTO identity VALUES (?)", (secrets.token_hex(8),))
         total = self.connection.execute("SELECT COALESCE(MAX(start + length), 0) FROM recordings").fetchone()[0]
         self.connection.commit()
-        os.ftruncate(self.file, _HEADER + 2 * total)
+        os.ftruncate(self.file, HEADER + 2 * total)
         return total
 
     def content_of(self, path: str, stamp: str) -> bytes | None:
@@ -102,7 +102,7 @@ class Store:
         start, length = self.total, 0
         if samples is not None:
             length = samples.size
-            write_at(self.file, as_int16(samples).tobytes(), _HEADER + 2 * start)
+            write_at(self.file, as_int16(samples).tobytes(), HEADER + 2 * start)
         self.connection.execute("INSERT INTO recordings VALUES (?, ?, ?, ?)", (content, start, length, reason))
         self.total += length
         return Recorded(start, length, reason)
@@ -120,10 +120,8 @@ class Store:
         self.saved = time.monotonic()
 
     def write_header(self) -> None:
-        """A .npy header of version 1.0 for what is there, as long for any length. Older maps of the file stay valid."""
-        text = f"{{'descr': '<i2', 'fortran_order': False, 'shape': ({self.total:>20d},), }}"
-        size = (_HEADER - 10).to_bytes(2, "little")
-        write_at(self.file, b"\x93NUMPY\x01\x00" + size + text.ljust(_HEADER - 11).encode() + b"\n", 0)
+        """The header for what is there."""
+        write_at(self.file, header(self.total), 0)
 
     def digest(self, starts: np.ndarray, lengths: np.ndarray):
         """SHA-256 (a hashlib object) of the samples of recordings, in their order, read without filling the memory."""
@@ -132,7 +130,7 @@ class Store:
         for start, length in track(where, len(starts), f"checking {self.kind}"):
             for place in range(start, start + length, _BLOCK):
                 count = min(_BLOCK, start + length - place)
-                digest.update(os.pread(self.file, 2 * count, _HEADER + 2 * place))
+                digest.update(os.pread(self.file, 2 * count, HEADER + 2 * place))
         return digest
 
 
@@ -145,13 +143,6 @@ def identity_of(folder: Path, kind: str) -> str:
             return connection.execute("SELECT token FROM identity").fetchone()[0]
     except (sqlite3.Error, TypeError):
         return ""
-
-
-def as_int16(samples: np.ndarray) -> np.ndarray:
-    """Samples in [-1, 1], rounded and limited to 16 bits."""
-    if samples.dtype == np.int16:
-        return samples
-    return np.clip(np.round(samples * 32768), -32768, 32767).astype(np.int16)
 
 
 def write_at(file: int, content: bytes, place: int) -> None:
