@@ -322,6 +322,7 @@ def test_a_folder_tells_all_about_its_run(trained):
         len(tensor.flatten()) for tensor in load_file(folder / "model.safetensors").values()
     )
     assert summary["sparsity"] == 0
+    assert summary["packages"]["torch"] == torch.__version__
     assert summary["audio_seconds"] == STEPS * 2 * 1.0  # steps, clips, seconds
     assert summary["validation_loss"] == pytest.approx(
         training.validate(trained.load(run), Mixtures("held out", 0, 2, 1.0))

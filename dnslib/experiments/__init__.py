@@ -8,13 +8,14 @@ is keyed by the record and by the source code that matters:
 Notebooks ask for the runs they need, so a network that two notebooks need is trained once, and any notebook works
 alone. Killed and started again, a run continues at its checkpoint.
 
-``runs`` has the record and its key, ``files`` digests, names and writing of files, ``training`` fills a run's folder,
-``streaming`` enhances and times streaming files, ``scheduling`` sends jobs that ``worker`` does, all for the
-``laboratory``.
+``runs`` has the record and its key, ``catalogue`` which runs a study has, ``files`` digests, names and writing of
+files, ``training`` fills a run's folder, ``streaming`` enhances and times streaming files, ``scheduling`` sends jobs
+that ``worker`` does, all for the ``laboratory``.
 """
 
+from dnslib.experiments.catalogue import CYCLE_SEEDS
 from dnslib.experiments.files import source_digest, write_json
-from dnslib.experiments.laboratory import CYCLE_SEEDS, NOISY, PLAIN, TEST_SEED, Laboratory
+from dnslib.experiments.laboratory import NOISY, PLAIN, TEST_SEED, Laboratory
 from dnslib.experiments.runs import Run, code_digest, configuration_name, describe, widths_of
 from dnslib.experiments.scheduling import job_record, score_all, train_all
 from dnslib.experiments.streaming import enhance_clips, enhance_streaming

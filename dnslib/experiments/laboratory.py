@@ -1,25 +1,18 @@
-"""A `Laboratory` says which runs a study has, trains each once, scores it once and measures it once."""
+"""A `Laboratory` trains each run of a study once, scores it once and measures it once."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from dnslib import data, export, paper, published, quality
+from dnslib import data, export, quality
 from dnslib.errors import MisuseError
-from dnslib.experiments.files import (
-    read_csv,
-    read_scores,
-    reading,
-    scores_name,
-    source_digest,
-    write_csv,
-)
-from dnslib.experiments.runs import LOSSES, Run, describe, widths_of
+from dnslib.experiments.catalogue import Catalogue
+from dnslib.experiments.files import read_csv, read_scores, reading, scores_name, source_digest, write_csv
+from dnslib.experiments.runs import Run, describe
 from dnslib.experiments.scheduling import score_all
 from dnslib.experiments.streaming import enhance_clips, enhance_streaming, measured_once
 from dnslib.experiments.training import train_network
@@ -33,106 +26,22 @@ from dnslib.stft import log_power, stft
 TEST_SEED = 2021  # of the test clips; every seed of the networks is scored on the same clips
 NOISY = "noisy"
 PLAIN = "plain"  # the form of `export.FORMS` that is the reference
-CYCLE_SEEDS = 1000  # between the seeds of a baseline's cycles: no seed of a study is as large
 
 
-class Laboratory:
+class Laboratory(Catalogue):
     """The runs, test clips, scores and latencies of one study, kept under ``settings.outputs``."""
 
     def __init__(self, settings: Settings):
-        self.settings = settings
+        super().__init__(settings)
         self.outputs = resolve(settings.outputs)
-
-    # --- which runs there are ---------------------------------------------------------------------------------------
-
-    def untrained(self, name: str) -> Run:
-        """Random weights of a configuration: enough for parameters, memory and latency. Needs no data."""
-        return Run(widths_of(name), seed=self.settings.seed)
-
-    def baseline(self, name: str = "CRUSE32", seed: int | None = None, steps: int | None = None) -> Run:
-        """A configuration trained from scratch, in the settings' cycles; ``steps`` are those of the last one.
-
-        Every cycle begins with the weights of the one before, a fresh schedule and batches of its own, so a finished
-        training is made longer by asking for one cycle more (warm restarts, arXiv 1608.03983). With the setting
-        ``pretrained`` CRUSE32 is the one that comes along, for every seed.
-        """
-        s, run = self.settings, None
-        if s.pretrained and name == "CRUSE32":
-            return self.shipped(name)
-        first = s.seed if seed is None else seed
-        for cycle in range(s.baseline_cycles):
-            run = self._trained(widths_of(name), first + cycle * CYCLE_SEEDS, s.baseline_steps, run)
-        return replace(run, steps=steps or s.baseline_steps)
-
-    def shipped(self, name: str) -> Run:
-        """The weights of a configuration that come along (`dnslib.published`), with the settings' look-ahead.
-
-        Raises MisuseError where there are none.
-        """
-        ahead = self.settings.look_ahead
-        found = published.published_name(name, ahead)
-        if found not in (available := published.available()) or published.look_ahead(found) != ahead:
-            there = ", ".join(f"{one} ({published.look_ahead(one)})" for one in available) or "none"
-            raise MisuseError(
-                f"No weights of {name} come along that look {ahead} frames ahead; there are {there}. "
-                "Change look_ahead, or leave pretrained out."
-            )
-        digest = published.digest(found)
-        return Run(widths_of(name), seed=self.settings.seed, data=self.corpora.digest, look_ahead=ahead, shipped=digest)
-
-    def direct(self, name: str, seed: int | None = None) -> Run:
-        """Trained from scratch for as many steps as the baseline and the fine-tuning together (Table 3)."""
-        return self.baseline(name, seed, self.settings.baseline_steps + self.settings.fine_tuning_steps)
-
-    def pruned(self, name: str, seed: int | None = None) -> Run:
-        """CRUSE32 sliced to a configuration, not fine-tuned (Table 6)."""
-        return self._trained(widths_of(name), seed, 0, start=self.baseline(seed=seed))
-
-    def fine_tuned(self, name: str, seed: int | None = None, learning_rate: float | None = None) -> Run:
-        """CRUSE32 sliced to a configuration and trained on, by default with the original hyper-parameters."""
-        start = self.baseline(seed=seed)
-        return self._trained(widths_of(name), seed, self.settings.fine_tuning_steps, start, learning_rate)
-
-    def sparse(self, fraction: float, fine_tuned: bool, seed: int | None = None) -> Run:
-        """CRUSE32 with this share of its GRU weights set to zero (Table 7)."""
-        start, steps = self.baseline(seed=seed), self.settings.fine_tuning_steps if fine_tuned else 0
-        return self._trained(start.widths, seed, steps, start, sparsity=fraction)
-
-    def network(self, name: str, seed: int | None = None) -> Run:
-        """What Figure 1 shows under a name: the baselines from scratch, the others pruned and fine-tuned.
-
-        With the setting ``pretrained``, the weights that come along, of the names that have some.
-        """
-        s = self.settings
-        if s.pretrained and published.published_name(name, s.look_ahead) in published.available():
-            return self.shipped(name)
-        return self.fine_tuned(name, seed) if name in paper.PRUNED else self.baseline(name, seed)
-
-    def slimmed(self, widths: tuple[int, ...], groups: int, steps: int, seed: int | None = None) -> Run:
-        """CRUSE32 pruned to any widths and number of GRUs (`regrouping.shrink`), and trained on for ``steps``."""
-        return replace(self._trained(widths, seed, steps, self.baseline(seed=seed)), groups=groups)
-
-    def _trained(self, widths, seed, steps, start=None, learning_rate=None, sparsity=0.0) -> Run:
-        s = self.settings
-        return Run(
-            tuple(widths), steps, s.learning_rate if learning_rate is None else learning_rate, s.weight_decay,
-            s.batch_size, s.crop_seconds, s.seed if seed is None else seed, self.corpora.digest, sparsity, start,
-            speed_change=s.speed_change, loss=LOSSES[s.loss], look_ahead=s.look_ahead,
-        )  # fmt: skip
 
     # --- data -------------------------------------------------------------------------------------------------------
 
     @cached_property
-    def corpora(self) -> data.Corpora:
-        """The training, validation and test material; prepared once."""
-        return data.prepare(self.settings)
-
-    @cached_property
     def clips(self) -> list[data.Clip]:
         """The test clips: speakers and noises that no training heard."""
-        return data.test_clips(
-            self.corpora.test, self.settings.test_clips, self.settings.clip_seconds, seed=TEST_SEED
-        )  # fmt: skip
+        s = self.settings
+        return data.test_clips(self.corpora.test, s.test_clips, s.clip_seconds, seed=TEST_SEED)
 
     @cached_property
     def recordings(self) -> list[data.Clip]:
@@ -182,7 +91,7 @@ class Laboratory:
         return history.assign(step=history["step"] + run.total_steps - run.steps) if from_random else history
 
     def summary(self, run: Run) -> dict:
-        """parameters, sparsity, validation_loss, audio_seconds of a run."""
+        """parameters, sparsity, validation_loss, audio_seconds of a run, processor and packages that finished it."""
         path = self.train(run) / "summary.json"
         with reading(path, path.parent):
             return json.loads(path.read_text(encoding="utf-8"))

@@ -11,12 +11,14 @@ import torch
 from dnslib import data, published
 from dnslib.experiments.files import write_csv, write_json
 from dnslib.experiments.runs import Run, code_digest, configuration_name, describe
+from dnslib.machine import cpu_model, installed_version
 from dnslib.model import Cruse, parameter_count, save_weights
 from dnslib.paths import remove
 from dnslib.pruning import sparsify, sparsity
 from dnslib.regrouping import shrink
 from dnslib.training import CHECKPOINT, Recipe, train, validate
 
+PACKAGES = ("torch", "numpy", "scipy", "soxr")  # other versions may round otherwise
 HISTORY = ("step", "loss", "learning_rate", "gradient_norm")  # columns; no row for a network that took no step
 
 
@@ -62,6 +64,8 @@ def summary_of(run: Run, model: Cruse, seconds: float, corpora: Callable[[], dat
         held_out = data.Mixtures(corpora().validation, 0, run.batch_size, run.crop_seconds)
         summary["validation_loss"] = validate(model, held_out)
     summary["audio_seconds"] = run.steps * run.batch_size * run.crop_seconds
+    summary["processor"] = cpu_model()
+    summary["packages"] = {package: installed_version(package) for package in PACKAGES}
     return summary
 
 
