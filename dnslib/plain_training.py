@@ -27,11 +27,11 @@ from torch.nn import functional
 from dnslib import processes
 from dnslib.data import Mixtures
 from dnslib.data.preparation import open_corpora
+from dnslib.intervals import student_interval
 from dnslib.loss import compressed_spectral_loss
 from dnslib.machine import one_torch_thread
 from dnslib.model import KERNEL, LEAKY_SLOPE, STRIDE, Cruse, apply_gain
 from dnslib.progress import track
-from dnslib.seeds import mean_interval
 from dnslib.training import GRADIENT_CLIP, Batches, Recipe, learning_rate_at, train
 
 LOOPS, MIXING = ("plain", "study"), "mixing"
@@ -178,7 +178,7 @@ def summarise(table: pd.DataFrame, audio_seconds: float) -> pd.DataFrame:
     rows = []
     for loop, times in seconds.items():
         logarithms = np.log(seconds["plain"] / times)
-        low, high = mean_interval(logarithms)
+        low, high = student_interval(logarithms)
         rows.append(
             {"loop": loop, "seeds": len(times), "seconds": times.mean(),
              "audio_seconds_per_second": audio_seconds / times.mean(), "speedup": np.exp(logarithms.mean()),

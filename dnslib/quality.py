@@ -1,4 +1,4 @@
-"""How good it sounds, in numbers: DNSMOS P.835, SI-SDR, and 95 % intervals paired by clip.
+"""How good it sounds, in numbers: DNSMOS P.835, SI-SDR, and tables of them with intervals paired by clip.
 
 Waveforms are one channel, floating point, (samples,); DNSMOS scores are mean opinion scores on a scale of 1 to 5.
 Sources: DNSMOS P.835 (arXiv 2110.01763), read from the weights in the ``speechmos`` package; SI-SDR (arXiv
@@ -7,7 +7,7 @@ Sources: DNSMOS P.835 (arXiv 2110.01763), read from the weights in the ``speechm
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +18,7 @@ import pandas as pd
 import soxr
 
 from dnslib.errors import MisuseError
+from dnslib.intervals import Interval, bootstrap_interval
 from dnslib.machine import onnxruntime, usable_cores
 from dnslib.progress import track
 
@@ -26,7 +27,6 @@ WINDOW_SECONDS = 9.01
 WINDOW_SAMPLES = 144_160
 PEAK_LIMIT = 8.0  # a float waveform this far above full scale holds integers that nobody divided by 32768
 HIGHEST_RATE = 1_000_000  # Hz, far above any recording
-ROUNDING = 1e-12  # relative spread of values that are equal but for rounding
 METRICS = ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl", "si_sdr_db")
 
 # Raw network output -> opinion score: a quadratic for each scale (highest power first), part of the public model.
@@ -44,16 +44,6 @@ class DnsmosScore:
     sig: float
     bak: float
     ovrl: float
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean of ``count`` values and its 95 % confidence interval; NaN bounds when a single value tells no spread."""
-
-    mean: float
-    ci_low: float
-    ci_high: float
-    count: int
 
 
 # --- DNSMOS P.835 -----------------------------------------------------------------------------------------------
@@ -204,42 +194,6 @@ def si_sdr_db(estimate: np.ndarray, reference: np.ndarray) -> float:
     distortion = estimate - target  # e_res = ŝ - α s, orthogonal to s
     with np.errstate(divide="ignore"):
         return float(10 * np.log10((target @ target) / (distortion @ distortion)))  # ‖e_target‖² / ‖e_res‖²
-
-
-# --- Intervals --------------------------------------------------------------------------------------------------
-
-
-def bootstrap_interval(
-    values: Sequence[float], statistic: Callable = np.mean, resamples: int = 4999, seed: int = 0
-) -> Interval:
-    """95 % interval of the mean (or another statistic with an ``axis``) by the bootstrap, bias-corrected (BCa).
-
-    The same values give the same interval. Equal values give an interval of no width, a single value NaN bounds.
-    Raises MisuseError for no values, or for values that are not finite.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all():
-        raise MisuseError("An interval needs a list of one or more finite values.")
-    centre = float(statistic(values, axis=-1))
-    if values.size == 1:
-        return Interval(centre, float("nan"), float("nan"), 1)
-    if np.ptp(values) <= ROUNDING * np.abs(values).max():
-        return Interval(centre, centre, centre, values.size)
-    rng = np.random.default_rng(seed)
-    from scipy.stats import bootstrap  # two seconds, which processes without intervals are spared
-
-    found = bootstrap((values,), statistic, n_resamples=resamples, rng=rng, method="BCa", vectorized=True)
-    return Interval(
-        centre, float(found.confidence_interval.low), float(found.confidence_interval.high), int(values.size)
-    )
-
-
-def paired_interval(a: Sequence[float], b: Sequence[float], **options) -> Interval:
-    """95 % interval of mean(a - b), where a[i] and b[i] belong to the same clip: what the clips share drops out."""
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if a.shape != b.shape:
-        raise MisuseError(f"Paired values must be as many on both sides, not {a.size} and {b.size}.")
-    return bootstrap_interval(a - b, **options)
 
 
 # --- Tables -----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import dnslib
 PACKAGE = Path(__file__).resolve().parents[1] / "dnslib"
 LAYERS = [  # a module may import modules of earlier layers only: no sideways, no circles
     {"digests", "errors", "machine", "sampling"},
-    {"stft", "paper", "plots", "display", "progress", "paths", "seeds"},
+    {"stft", "paper", "plots", "display", "progress", "paths", "intervals"},
     {"locks", "processes"},
     {"settings", "gru", "loss", "debian", "ideal"},
     {"model", "claims"},

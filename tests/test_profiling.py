@@ -12,7 +12,6 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from scipy.stats import binom
 from torch.utils.flop_counter import FlopCounterMode
 
 from dnslib import gru, profiling
@@ -33,7 +32,6 @@ from dnslib.profiling import (
     machine,
     macs_by_operator,
     measure_latency,
-    median_interval,
     memory_mb,
     parameter_count,
     process_memory,
@@ -245,24 +243,6 @@ def test_latency_table_against_a_slower_reference():
     table = latency_table(toy_times(), reference="half").set_index("model")
     assert table.loc["full", "speedup"] == 0.5
     assert table.loc["half", "speedup"] == 1
-
-
-def test_median_interval_agrees_with_the_binomial_one():
-    """Of 30 sorted values, those at places 10 and 21 hold the median with 95.7 % (binomial tables)."""
-    values = np.random.default_rng(3).permutation(np.arange(1.0, 31.0))
-    low, high = median_interval(values)
-    assert low == pytest.approx(10, abs=1)
-    assert high == pytest.approx(21, abs=1)
-    assert median_interval(values) == (low, high)
-    assert median_interval(np.full(30, 2.5)) == (2.5, 2.5)
-
-
-def test_median_interval_is_the_exact_one_of_95_percent():
-    """The median of 19 values drawn again is at most the k-th where more than nine draws are: a binomial law."""
-    at_most = binom.sf(9, 19, np.arange(20) / 19)  # by k = 0 .. 19
-    exact = tuple(int((at_most < edge).sum()) for edge in (0.025, 0.975))
-    assert exact == (6, 14)  # 90 % would be 7 and 13, 98 % 5 and 15
-    assert median_interval(np.arange(1.0, 20.0)) == exact
 
 
 class Clock:

@@ -179,55 +179,10 @@ def test_si_sdr_of_an_exact_mixture():
         quality.si_sdr_db(speech, speech[1:])
 
 
-def test_interval_agrees_with_the_normal_one_for_many_values():
-    values = np.random.default_rng(1).normal(3.0, 2.0, 400)
-    interval = quality.bootstrap_interval(values)
-    half = 1.96 * values.std(ddof=1) / np.sqrt(values.size)
-    assert interval.mean == pytest.approx(values.mean())
-    assert interval.count == 400
-    assert interval.ci_low == pytest.approx(values.mean() - half, abs=0.07 * half)
-    assert interval.ci_high == pytest.approx(values.mean() + half, abs=0.07 * half)
-    assert interval == quality.bootstrap_interval(values)
-
-
-def test_interval_covers_the_truth_as_often_as_it_says():
-    rng = np.random.default_rng(2)
-    drawn = [quality.bootstrap_interval(rng.exponential(1.0, 40), resamples=500, seed=i) for i in range(300)]
-    covered = np.mean([interval.ci_low <= 1.0 <= interval.ci_high for interval in drawn])
-    assert 0.89 < covered < 0.985  # three standard errors of 300 draws around 0.93, what theory gives skewed values
-
-
 @pytest.mark.parametrize("kind", [np.float16, np.longdouble])
 def test_any_floating_point_is_resampled(kind):
     wave = np.sin(np.arange(800) / 20)
     np.testing.assert_allclose(quality.resample(wave.astype(kind), 8_000), quality.resample(wave, 8_000), atol=2e-3)
-
-
-def test_values_that_differ_by_rounding_are_equal():
-    interval = quality.bootstrap_interval([0.3] * 5 + [0.1 + 0.2])
-    assert interval.ci_low == interval.ci_high == pytest.approx(0.3)
-
-
-def test_degenerate_intervals():
-    assert quality.bootstrap_interval([2.5] * 7) == quality.Interval(2.5, 2.5, 2.5, 7)
-    single = quality.bootstrap_interval([2.5])
-    assert (single.mean, single.count) == (2.5, 1)
-    assert np.isnan([single.ci_low, single.ci_high]).all()
-    for bad in ([], [1.0, np.nan], [[1.0, 2.0]]):
-        with pytest.raises(ValueError, match="finite values"):
-            quality.bootstrap_interval(bad)
-
-
-def test_pairing_removes_what_the_clips_share():
-    rng = np.random.default_rng(3)
-    clip_effect = rng.normal(0, 1, 50)
-    a, b = clip_effect + 0.1 + rng.normal(0, 0.01, 50), clip_effect
-    paired, unpaired = quality.paired_interval(a, b), quality.bootstrap_interval(a)
-    assert paired.ci_low < 0.1 < paired.ci_high
-    assert paired.ci_high - paired.ci_low < 0.05 * (unpaired.ci_high - unpaired.ci_low)
-    assert quality.paired_interval(a, a) == quality.Interval(0.0, 0.0, 0.0, 50)
-    with pytest.raises(ValueError, match="Paired"):
-        quality.paired_interval([1.0], [1.0, 2.0])
 
 
 def test_score_clips_has_one_row_a_clip(clips, scores):

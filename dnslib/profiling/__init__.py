@@ -14,7 +14,6 @@ from dnslib.profiling.latency import (
     machine,
     measure_latency,
     measure_times,
-    median_interval,
     self_check_verdict,
     time_rounds,
 )
@@ -25,6 +24,6 @@ from dnslib.profiling.size import ProcessMemory, load, memory_mb, parameter_coun
 __all__ = [
     "SELF_CHECK", "Pace", "ProcessMemory", "clock_lock", "conditions", "count_macs", "decaying_frames",
     "kernel_times", "latency_table", "layer_shares", "load", "machine", "macs_by_operator", "measure_latency",
-    "measure_times", "median_interval", "memory_mb", "parameter_count", "process_memory", "self_check_verdict",
+    "measure_times", "memory_mb", "parameter_count", "process_memory", "self_check_verdict",
     "time_rounds", "weight_bytes",
 ]  # fmt: skip

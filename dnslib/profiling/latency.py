@@ -27,6 +27,7 @@ import torch
 
 from dnslib.errors import MisuseError
 from dnslib.export import StreamingSession, as_frames, flushed_denormals, onnxruntime
+from dnslib.intervals import median_interval
 from dnslib.locks import waiting
 from dnslib.machine import cpu_model, governor, last_level_cache_mb
 from dnslib.progress import track
@@ -34,7 +35,6 @@ from dnslib.stft import SAMPLE_RATE, log_power, stft
 
 SELF_CHECK = "self_check"  # the row of the reference measured a second time
 WARM_UP_FRAMES = 50
-RESAMPLES = 9_999
 NANOSECONDS_PER_MS = 1e6
 LOAD_SECONDS = 0.1  # that the load of other programs is looked at
 BUSY_CORES = 0.5  # of other programs, beyond which times are disturbed
@@ -247,16 +247,6 @@ def self_check_verdict(row: Mapping[str, float], column: str = "speedup") -> str
     off = max(abs(low - 1), abs(high - 1))
     said = "holds 1" if low <= 1 <= high else "misses 1, as one in twenty does on a quiet machine"
     return f"[{low:.4f}, {high:.4f}] {said}; off by {off:.1%} at most"
-
-
-def median_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the median of ``values``, one per round."""
-    from scipy.stats import bootstrap
-
-    result = bootstrap(
-        (values,), np.median, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def decaying_frames(seconds: float = 10.0, seed: int = 0) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from dnslib import paper, profiling
-from dnslib.quality import paired_interval
+from dnslib.intervals import median_interval, paired_interval
 from dnslib.search.designs import REFERENCE, Design, Outcome
 from dnslib.search.evaluation import Evaluator, latency_shares
 
@@ -109,7 +109,7 @@ def surely_faster(one: Outcome, other: Outcome) -> bool:
     """By the ratio of the two in the same rounds; where these are not known, by intervals that are apart."""
     if not (one.rounds_ms and other.rounds_ms):
         return one.ci_high < other.ci_low
-    return profiling.median_interval(np.divide(other.rounds_ms, one.rounds_ms))[0] > 1
+    return median_interval(np.divide(other.rounds_ms, one.rounds_ms))[0] > 1
 
 
 def answer(front: pd.DataFrame) -> str:

@@ -14,9 +14,9 @@ from pathlib import Path
 import pandas as pd
 
 from dnslib.errors import MisuseError
+from dnslib.intervals import student_interval
 from dnslib.paths import PROJECT
 from dnslib.published import WEIGHTS, configuration
-from dnslib.seeds import mean_interval
 from dnslib.study import commands, provenance, readme
 from dnslib.study.notebooks import NUMBER
 from dnslib.study.readme import interval, table, thousands
@@ -175,7 +175,7 @@ def mean_of_seeds(values: pd.Series) -> str:
     """A mean with its interval over seeds; nothing where one seed tells no spread."""
     if len(values) < 2:
         return ""
-    low, high = mean_interval(values)
+    low, high = student_interval(values)
     return interval({"mean": values.mean(), "mean_ci_low": low, "mean_ci_high": high}, "mean", sign="+")
 
 
