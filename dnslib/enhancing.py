@@ -24,7 +24,7 @@ from dnslib.denoiser import Denoiser
 from dnslib.errors import MisuseError
 from dnslib.model import LOUDEST
 from dnslib.networks import find_model, streaming_file
-from dnslib.paths import resolve, write_atomically
+from dnslib.paths import of_caller, write_atomically
 from dnslib.progress import duration, track
 from dnslib.stft import SAMPLE_RATE
 
@@ -81,9 +81,9 @@ def enhance_recordings(
     missing input, an output that is the input or cannot be written, and a model that is not streaming, before anything
     is written.
     """
-    noisy = resolve(Path(noisy).absolute())
+    noisy = of_caller(noisy)
     closed: list[str] = []
-    jobs, out = plan(noisy, resolve(Path(out).absolute()) if out else destination(noisy), overwrite, closed)
+    jobs, out = plan(noisy, of_caller(out) if out else destination(noisy), overwrite, closed)
     summary = Summary(out, find_model(model))
     for folder in closed:
         summary.failed[noisy / folder] = "may not be listed: no permission"
