@@ -76,12 +76,16 @@ def finish(
     index.to_csv(folder / "index.csv", index=False)
     stacked = {split: stack(responses[split]) for split in SPLITS}
     np.savez(folder / "rooms.npz", **stacked)
-    (folder / "skipped.txt").write_text("".join(f"{line}\n" for line in skipped), encoding="utf-8")
+    write_lines(folder / "skipped.txt", skipped)
     digest = sha256(samples + joined(index).to_csv(index=False).encode())
     for split in SPLITS:
         digest.update(stacked[split].tobytes())
     facts = {"digest": digest.hexdigest()[:16], "made": time.strftime("%Y-%m-%d %H:%M:%S"), "skipped": len(skipped)}
     (folder / "data.json").write_text(json.dumps(facts | (more or {}), indent=1), encoding="utf-8")
+
+
+def write_lines(path: Path, lines: list[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def joined(index: pd.DataFrame) -> pd.DataFrame:

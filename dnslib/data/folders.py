@@ -110,13 +110,13 @@ def read_bytes(path: str, stamp: str | None = None) -> bytes:
     return content
 
 
-def read(path: Path | io.BytesIO) -> np.ndarray:
-    """One recording as float32 ``(samples,)``, 16 kHz, the mean of its channels.
+def read(path: Path | io.BytesIO) -> tuple[np.ndarray, int]:
+    """One recording as float32 ``(samples,)``, 16 kHz, the mean of its channels; and how many samples were clipped.
 
-    Raises Unusable with the reason for what is not audio, empty, not finite or silent.
+    Raises Unusable with the reason for what is not audio, empty, not finite, silent or shorter than a frame.
     """
     samples, rate = read_as_is(path)
-    return converted(samples, rate)
+    return long_enough(converted(samples, rate)), clipped_samples(samples)
 
 
 def read_as_is(path: Path | io.BytesIO) -> tuple[np.ndarray, int]:
@@ -157,6 +157,8 @@ def within_full_scale(waveform: np.ndarray) -> np.ndarray:
 def clipped_samples(samples: np.ndarray) -> int:
     """How many of ``(samples, channels)`` stand three or more in a row at full scale: the recording was overdriven."""
     at_limit = np.abs(samples) >= CLIPPED
+    if not at_limit.any():
+        return 0
     inside = at_limit[:-2] & at_limit[1:-1] & at_limit[2:]
     rows = np.zeros_like(at_limit)
     for shift in range(3):

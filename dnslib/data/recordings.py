@@ -4,7 +4,8 @@ Two keys. The cheap one covers names, sizes and times of all files: unchanged, i
 files are scanned, which decodes only content that the store of these outputs does not hold yet (see `store`), and the
 second key, over the samples, names and sources of all recordings, names the cache. So a folder that was touched, copied
 or moved leads to the same cache, and one that grew is decoded only where it did. A scan that was killed goes on where
-it was. What cannot be read is listed in ``skipped.txt``, and read again next time if that may help.
+it was. What cannot be read is listed in ``skipped.txt``, and read again next time if that may help; what is clipped
+in ``clipped.txt``, and used.
 """
 
 import io
@@ -50,6 +51,7 @@ class Part:
     digest: object
     skipped: list[str]
     passing: int  # of the skipped, may be usable the next time
+    clipped: list[str]
 
 
 def prepared(data: Path, caches_folder: Path) -> Path:
@@ -100,6 +102,7 @@ def scanned(layout: Layout, items: dict[str, list[Item]], closed: list[str], cac
         parts = [read_part(layout, items[store.kind], store) for store in (speech, noise)]
         responses, silent, passing = recorded_rooms(layout, items["rooms"])
         skipped = [line for part in parts for line in part.skipped] + silent + closed
+        clipped = [line for part in parts for line in part.clipped]
         contents = [part.digest.hexdigest() for part in parts] + [responses_digest(responses), *skipped]
         tables = (part.index.drop(columns="start").to_csv(index=False) for part in parts)
         identities = [speech.identity, noise.identity]
@@ -111,6 +114,9 @@ def scanned(layout: Layout, items: dict[str, list[Item]], closed: list[str], cac
     if skipped:
         listed = "were skipped and are listed in skipped.txt of the data cache"
         print(f"{len(skipped)} files of {layout.data} {listed}, first: {skipped[0]}.", flush=True)
+    if clipped:
+        listed = "are clipped, used all the same, and listed in clipped.txt of the data cache"
+        print(f"{len(clipped)} files of {layout.data} {listed}, first: {clipped[0]}.", flush=True)
     return folder, passing + sum(part.passing for part in parts)
 
 
@@ -118,6 +124,7 @@ def read_part(layout: Layout, items: list[Item], store: Store) -> Part:
     """Scans one kind into its store and gives every recording its source and split."""
     found = scan(items, store, f"reading {store.kind}")
     skipped = [f"{below(layout, items[place])} {reason}" for place, reason in found.skipped]
+    clipped = [f"{below(layout, items[place])}: {count} samples stand at full scale" for place, count in found.clipped]
     places, starts, lengths = found.columns()
     if not places.size:
         root = getattr(layout, store.kind)[0]
@@ -136,7 +143,7 @@ def read_part(layout: Layout, items: list[Item], store: Store) -> Part:
     columns = {"kind": store.kind, "split": [splits[source] for source in sources], "source": sources, "name": names}
     index = pd.DataFrame(columns | {"start": starts, "length": lengths})
     store.write_header()
-    return Part(store.kind, index, store.digest(starts, lengths), skipped, found.passing)
+    return Part(store.kind, index, store.digest(starts, lengths), skipped, found.passing, clipped)
 
 
 def joined_by_content(sources: list[str], starts: np.ndarray) -> list[str]:
@@ -178,6 +185,7 @@ def build(
     with Workers() as workers:
         responses = {split: responses[split] + added.simulated_rooms(workers, 0, split) for split in SPLITS}
     index = pd.concat([speech.index, noise.index, pd.DataFrame(rows)], ignore_index=True)
+    caches.write_lines(folder / "clipped.txt", speech.clipped + noise.clipped)
     caches.finish(folder, index, speech.digest.digest() + digest.digest(), responses, skipped, facts)
 
 

@@ -39,6 +39,7 @@ class Decoded(NamedTuple):
     content: bytes | None
     samples: np.ndarray | None = None
     reason: str = ""
+    clipped: int = 0
     noted: bool = False  # the store knows that this path holds this content
 
 
@@ -51,6 +52,7 @@ class Found:
     lengths: array = field(default_factory=lambda: array("q"))
     skipped: list[tuple[int, str]] = field(default_factory=list)  # place, reason
     passing: int = 0  # skipped, but maybe not the next time
+    clipped: list[tuple[int, int]] = field(default_factory=list)  # place, samples; they are used all the same
 
     def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """``places, starts, lengths``, int64 each."""
@@ -70,6 +72,8 @@ def scan(items: list[Item], store: Store, description: str) -> Found:
                 found.places.append(place)
                 found.starts.append(recorded.start)
                 found.lengths.append(recorded.length)
+                if recorded.clipped:
+                    found.clipped.append((place, recorded.clipped))
     store.checkpoint()
     return found
 
@@ -95,7 +99,7 @@ def _stored(item: Item, decoded: Decoded, store: Store) -> Recorded:
     """Where the samples lie from now on, or why there are none."""
     if decoded.content is None:
         return Recorded(0, 0, decoded.reason)
-    recorded = store.add(decoded.content, decoded.samples, decoded.reason)
+    recorded = store.add(decoded.content, decoded.samples, decoded.reason, decoded.clipped)
     if not decoded.noted:
         store.note(_key(item), item.stamp, decoded.content)
     return recorded
@@ -117,9 +121,9 @@ def decode(item: Item, find: Callable[[bytes], Recorded | None] = lambda content
     if find(content):
         return Decoded(content)
     try:
-        waves = [folders.long_enough(folders.read(io.BytesIO(one))) for one in contents]
+        waves, clipped = zip(*(folders.read(io.BytesIO(one)) for one in contents), strict=True)
         wave = waves[0] if len(waves) == 1 else folders.difference(*waves)
-        return Decoded(content, folders.within_full_scale(wave))
+        return Decoded(content, folders.within_full_scale(wave), clipped=sum(clipped))
     except folders.Unusable as reason:
         return Decoded(content, reason=str(reason))
     except (ValueError, RuntimeError, OverflowError):  # nonsense in a header

@@ -26,7 +26,8 @@ from dnslib.progress import track
 CHECKPOINT_SECONDS = 2.0  # of work that a kill can cost
 _BLOCK = 1 << 20  # samples hashed at a time
 _TABLES = """
-CREATE TABLE IF NOT EXISTS recordings (content BLOB PRIMARY KEY, start INTEGER, length INTEGER, reason TEXT)
+CREATE TABLE IF NOT EXISTS recordings (content BLOB PRIMARY KEY, start INTEGER, length INTEGER, reason TEXT,
+    clipped INTEGER)
     WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS identity (token TEXT);
 CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, stamp TEXT, content BLOB) WITHOUT ROWID;
@@ -34,11 +35,12 @@ CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, stamp TEXT, content BLO
 
 
 class Recorded(NamedTuple):
-    """Where a recording lies, in samples; or why it cannot be used."""
+    """Where a recording lies, in samples, and how many of the file's were clipped; or why it cannot be used."""
 
     start: int
     length: int
     reason: str
+    clipped: int = 0
 
 
 class Store:
@@ -91,11 +93,12 @@ class Store:
 
     def find(self, content: bytes) -> Recorded | None:
         """Where the samples of a content lie, or why it has none; None where it was never decoded."""
-        row = self.connection.execute("SELECT start, length, reason FROM recordings WHERE content = ?", (content,))
+        columns = ", ".join(Recorded._fields)
+        row = self.connection.execute(f"SELECT {columns} FROM recordings WHERE content = ?", (content,))
         found = row.fetchone()
         return Recorded(*found) if found else None
 
-    def add(self, content: bytes, samples: np.ndarray | None, reason: str = "") -> Recorded:
+    def add(self, content: bytes, samples: np.ndarray | None, reason: str = "", clipped: int = 0) -> Recorded:
         """Adds a decoded recording, int16 or float in [-1, 1], or the ``reason`` why there is none."""
         if found := self.find(content):
             return found
@@ -103,9 +106,10 @@ class Store:
         if samples is not None:
             length = samples.size
             write_at(self.file, as_int16(samples).tobytes(), HEADER + 2 * start)
-        self.connection.execute("INSERT INTO recordings VALUES (?, ?, ?, ?)", (content, start, length, reason))
+        recorded = Recorded(start, length, reason, clipped)
+        self.connection.execute("INSERT INTO recordings VALUES (?, ?, ?, ?, ?)", (content, *recorded))
         self.total += length
-        return Recorded(start, length, reason)
+        return recorded
 
     def note(self, path: str, stamp: str, content: bytes) -> None:
         """Remembers what a path held at a size and time; saves what was added, now and then."""
