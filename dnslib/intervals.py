@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from dnslib.errors import MisuseError
 
+if TYPE_CHECKING:  # half a second, which whoever times or streams a network is spared
+    import pandas as pd
+
 ROUNDING = 1e-12  # relative spread of values that are equal but for rounding
-RESAMPLES = 9_999
+RESAMPLES = 9_999  # of rounds
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Interval:
 
 
 def bootstrap_interval(
-    values: Sequence[float], statistic: Callable = np.mean, resamples: int = RESAMPLES, seed: int = 0
+    values: Sequence[float], statistic: Callable = np.mean, resamples: int = 4999, seed: int = 0
 ) -> Interval:
     """95 % interval of the mean (or another statistic with an ``axis``) by the bootstrap, bias-corrected (BCa).
 
@@ -64,7 +67,7 @@ def median_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
-def student_interval(values: pd.Series) -> tuple[float, float]:
+def student_interval(values: "pd.Series") -> tuple[float, float]:
     """95 % interval of the mean by Student's t, for the few values that seeds give; the mean where nothing varies."""
     if values.std() == 0:
         return values.mean(), values.mean()

@@ -372,6 +372,15 @@ def test_samples_in_a_row_at_full_scale_are_clipped():
     assert folders.clipped_samples(np.ones((2, 1))) == 0
 
 
+def test_what_is_loud_is_not_clipped_unless_it_is_flat():
+    sine = np.sin(2 * np.pi * 200 * np.arange(48_000) / 48_000)[:, None]
+    as_stored = np.round(32767 * sine) / 32768
+    assert folders.clipped_samples(as_stored) == 0
+    assert folders.clipped_samples(4 * sine) == 0  # has another scale, and is made softer
+    cut_off = int((np.abs(1.2 * sine) >= 1).sum())
+    assert folders.clipped_samples(1.2 * sine) == folders.clipped_samples((1.2 * sine).clip(-1, 1)) == cut_off > 10_000
+
+
 def test_floating_point_files_beyond_full_scale_keep_their_shape():
     wave = np.array([0.5, -3.0, 1.5], np.float32)
     assert folders.within_full_scale(wave).tolist() == pytest.approx([1 / 6, -1, 0.5])

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 from filelock import FileLock
 
-from dnslib.data import folders, layouts, prepare, recordings, scan, store
+from dnslib.data import caches, folders, layouts, prepare, recordings, scan, store
 from dnslib.data.preparation import open_corpora
 from dnslib.data.store import Store, identity_of
 from dnslib.errors import MisuseError
@@ -163,6 +163,21 @@ def test_files_that_cannot_be_read_this_time_are_listed_and_read_the_next_time(t
     assert "3 files of" in capsys.readouterr().out
     skipped = (prepared(data, tmp_path / "out").folder / "skipped.txt").read_text().splitlines()
     assert skipped == ["speech/s001/x/bad.wav cannot be decoded as audio"]
+
+
+@pytest.mark.parametrize("changed", ["folders", "samples", "store"])
+def test_a_store_is_of_the_code_that_fills_it(changed, tmp_path, monkeypatch):
+    """Else what earlier code decoded would be found by later code."""
+    data, digest = many(tmp_path / "data", speakers=4, files=1), caches.digests.code_digest
+
+    def of_changed_code(paths):
+        paths = list(paths)
+        return digest(paths) + "changed" * (changed in {path.stem for path in paths})
+
+    prepared(data, tmp_path / "out")
+    monkeypatch.setattr(caches.digests, "code_digest", of_changed_code)
+    prepared(data, tmp_path / "out")
+    assert len(list((tmp_path / "out" / "data").glob("store-*"))) == 2
 
 
 def test_clipped_files_are_listed_and_used(tmp_path, capsys):

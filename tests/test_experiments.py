@@ -19,7 +19,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 
-from dnslib import data, experiments, export, paper, profiling, published, quality, training
+from dnslib import data, experiments, export, intervals, paper, profiling, published, quality, training
 from dnslib.errors import MisuseError
 from dnslib.experiments import CYCLE_SEEDS, Laboratory, Run, configuration_name, describe, run_of, train_all
 from dnslib.experiments.runs import LOSSES
@@ -322,7 +322,9 @@ def test_a_folder_tells_all_about_its_run(trained):
         len(tensor.flatten()) for tensor in load_file(folder / "model.safetensors").values()
     )
     assert summary["sparsity"] == 0
-    assert summary["packages"]["torch"] == torch.__version__
+    assert summary["packages"]["torch"].partition("+")[0] == torch.__version__.partition("+")[0]  # "2.13.0+cpu"
+    assert summary["cpu"]
+    assert summary["device"] == experiments.device().type
     assert summary["audio_seconds"] == STEPS * 2 * 1.0  # steps, clips, seconds
     assert summary["validation_loss"] == pytest.approx(
         training.validate(trained.load(run), Mixtures("held out", 0, 2, 1.0))
@@ -824,6 +826,21 @@ def test_the_digest_of_a_package_covers_all_its_files(tmp_path):
     of_package, of_module = zip(*digests, strict=True)
     assert [len(set(of_package)), len(set(of_module))] == [3, 2]
     assert of_package[2] == of_package[3]
+
+
+@pytest.mark.parametrize("module", [profiling.latency, intervals])
+def test_latencies_are_measured_again_when_what_makes_their_numbers_changes(module, tmp_path, monkeypatch):
+    models, measured = {"a": tmp_path / "a.onnx"}, []
+    table = pd.DataFrame({"model": ["a"]} | {name: [0] for name in experiments.streaming.CONDITIONS})
+    monkeypatch.setattr(experiments.streaming, "measure_everywhere", lambda *given: measured.append(1) or table)
+    digest = experiments.streaming.source_digest
+    for changed in (False, False, True):
+        with monkeypatch.context() as patch:
+            if changed:
+                other = lambda one: "changed" if one is module else digest(one)  # noqa: E731
+                patch.setattr(experiments.streaming, "source_digest", other)
+            experiments.streaming.measured_once(tmp_path, models, {})
+    assert len(measured) == 2
 
 
 def test_a_saved_result_is_read_by_another_notebook(lab):

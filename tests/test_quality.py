@@ -1,4 +1,4 @@
-"""DNSMOS against the public package, SI-SDR against its definition, intervals against closed forms and coverage."""
+"""DNSMOS against the public package, SI-SDR against its definition, tables of scores."""
 
 import doctest
 import json

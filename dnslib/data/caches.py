@@ -1,6 +1,7 @@
 """Folders of finished data: built by one process, complete or absent, keyed by what goes in and by the code.
 
-A cache holds ``index.csv``, ``rooms.npz``, ``skipped.txt`` and ``data.json`` with the digest of the content.
+A cache holds ``index.csv``, ``rooms.npz``, ``skipped.txt``, ``clipped.txt`` and ``data.json`` with the digest of the
+content.
 """
 
 import contextlib
@@ -67,6 +68,7 @@ def finish(
     samples: bytes,
     responses: dict[str, list],
     skipped: list[str],
+    clipped: list[str],
     more: dict | None = None,
 ) -> None:
     """Writes everything but the samples: ``samples`` are their digests, ``more`` goes into ``data.json`` too.
@@ -76,16 +78,14 @@ def finish(
     index.to_csv(folder / "index.csv", index=False)
     stacked = {split: stack(responses[split]) for split in SPLITS}
     np.savez(folder / "rooms.npz", **stacked)
-    write_lines(folder / "skipped.txt", skipped)
+    for name, lines in {"skipped": skipped, "clipped": clipped}.items():
+        (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     digest = sha256(samples + joined(index).to_csv(index=False).encode())
     for split in SPLITS:
         digest.update(stacked[split].tobytes())
-    facts = {"digest": digest.hexdigest()[:16], "made": time.strftime("%Y-%m-%d %H:%M:%S"), "skipped": len(skipped)}
+    facts = {"digest": digest.hexdigest()[:16], "made": time.strftime("%Y-%m-%d %H:%M:%S")}
+    facts |= {"skipped": len(skipped), "clipped": len(clipped)}
     (folder / "data.json").write_text(json.dumps(facts | (more or {}), indent=1), encoding="utf-8")
-
-
-def write_lines(path: Path, lines: list[str]) -> None:
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def joined(index: pd.DataFrame) -> pd.DataFrame:

@@ -155,12 +155,17 @@ def within_full_scale(waveform: np.ndarray) -> np.ndarray:
 
 
 def clipped_samples(samples: np.ndarray) -> int:
-    """How many of ``(samples, channels)`` stand three or more in a row at full scale: the recording was overdriven."""
-    at_limit = np.abs(samples) >= CLIPPED
-    if not at_limit.any():
+    """How many of ``(samples, channels)`` stand three or more in a row at the same value at full scale: overdriven.
+
+    Samples beyond full scale count as at it, where they will be cut off: not in a file that has another scale.
+    """
+    peak = np.abs(samples).max(initial=0)
+    if not CLIPPED <= peak <= OVERSHOOT:
         return 0
-    inside = at_limit[:-2] & at_limit[1:-1] & at_limit[2:]
-    rows = np.zeros_like(at_limit)
+    samples = samples.clip(-1, 1)
+    flat = (samples[1:] == samples[:-1]) & (np.abs(samples[1:]) >= CLIPPED)
+    inside = flat[1:] & flat[:-1]
+    rows = np.zeros(samples.shape, bool)
     for shift in range(3):
         rows[shift : len(rows) - 2 + shift] |= inside
     return int(rows.sum())

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dnslib.data.splits import SPLITS
 from dnslib.sampling import SAMPLE_RATE
 
 RMS = 0.05  # about -26 dBFS; peaks of impulsive kinds stay inside 16 bits
 PEAK = 0.95
-SPLITS = ("train", "validation", "test")
 _PARTS = ("train", "test", "train", "train", "validation", "train", "test", "train")  # one range, cut in eight
 
 

@@ -44,7 +44,7 @@ _WORDS = {"speech": "speakers", "noise": "noise sources"}
 
 @dataclass
 class Part:
-    """The recordings of one kind: index rows, SHA-256 of their samples (a hashlib object), what was skipped."""
+    """The recordings of one kind: index rows, SHA-256 of the samples (a hashlib object), what is skipped or clipped."""
 
     kind: str
     index: pd.DataFrame
@@ -97,13 +97,13 @@ def listing_key(layout: Layout, items: dict[str, list[Item]]) -> str:
 
 def scanned(layout: Layout, items: dict[str, list[Item]], closed: list[str], caches_folder: Path) -> tuple[Path, int]:
     """The cache of what could be read, and how many files may be usable the next time."""
-    place = caches_folder / f"store-{caches.cache_key([], ('folders', 'store'))[:8]}"
+    place = caches_folder / f"store-{caches.cache_key([], ('folders', 'samples', 'store'))[:8]}"
     with Store(place, "speech") as speech, Store(place, "noise") as noise:
         parts = [read_part(layout, items[store.kind], store) for store in (speech, noise)]
         responses, silent, passing = recorded_rooms(layout, items["rooms"])
         skipped = [line for part in parts for line in part.skipped] + silent + closed
         clipped = [line for part in parts for line in part.clipped]
-        contents = [part.digest.hexdigest() for part in parts] + [responses_digest(responses), *skipped]
+        contents = [part.digest.hexdigest() for part in parts] + [responses_digest(responses), *skipped, *clipped]
         tables = (part.index.drop(columns="start").to_csv(index=False) for part in parts)
         identities = [speech.identity, noise.identity]
         key = caches.cache_key(chain(contents, tables, identities), CODE)
@@ -185,8 +185,8 @@ def build(
     with Workers() as workers:
         responses = {split: responses[split] + added.simulated_rooms(workers, 0, split) for split in SPLITS}
     index = pd.concat([speech.index, noise.index, pd.DataFrame(rows)], ignore_index=True)
-    caches.write_lines(folder / "clipped.txt", speech.clipped + noise.clipped)
-    caches.finish(folder, index, speech.digest.digest() + digest.digest(), responses, skipped, facts)
+    clipped = speech.clipped + noise.clipped
+    caches.finish(folder, index, speech.digest.digest() + digest.digest(), responses, skipped, clipped, facts)
 
 
 def recorded_rooms(layout: Layout, items: list[Item]) -> tuple[dict[str, list[np.ndarray]], list[str], int]:

@@ -123,7 +123,7 @@ def decode(item: Item, find: Callable[[bytes], Recorded | None] = lambda content
     try:
         waves, clipped = zip(*(folders.read(io.BytesIO(one)) for one in contents), strict=True)
         wave = waves[0] if len(waves) == 1 else folders.difference(*waves)
-        return Decoded(content, folders.within_full_scale(wave), clipped=sum(clipped))
+        return Decoded(content, folders.within_full_scale(wave), clipped=clipped[0])  # what is clean is listed itself
     except folders.Unusable as reason:
         return Decoded(content, reason=str(reason))
     except (ValueError, RuntimeError, OverflowError):  # nonsense in a header

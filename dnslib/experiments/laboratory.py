@@ -91,7 +91,7 @@ class Laboratory(Catalogue):
         return history.assign(step=history["step"] + run.total_steps - run.steps) if from_random else history
 
     def summary(self, run: Run) -> dict:
-        """parameters, sparsity, validation_loss, audio_seconds of a run, processor and packages that finished it."""
+        """parameters, sparsity, validation_loss, audio_seconds of a run; cpu, device and packages that finished it."""
         path = self.train(run) / "summary.json"
         with reading(path, path.parent):
             return json.loads(path.read_text(encoding="utf-8"))

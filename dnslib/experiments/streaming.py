@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dnslib import digests, export, profiling
+from dnslib import digests, export, intervals, profiling
 from dnslib.experiments.files import read_csv, reading, source_digest, write_csv
 from dnslib.locks import waiting
 from dnslib.machine import keep_freed_memory, last_level_cache_mb
@@ -56,7 +56,8 @@ def measured_once(
     """
     machine = profiling.machine()
     about = {"files": [(name, str(path.relative_to(outputs))) for name, path in files.items()]}  # the first is at 1x
-    about |= {"protocol": protocol, "paced_rounds": paced_rounds, "code": source_digest(profiling.latency)}
+    about |= {"protocol": protocol, "paced_rounds": paced_rounds}
+    about["code"] = [source_digest(module) for module in (profiling.latency, intervals)]
     about |= {"own_code": digests.code_digest([Path(__file__)])}
     about |= {what: machine[what] for what in ("cpu", "onnxruntime")}
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]

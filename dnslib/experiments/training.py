@@ -64,7 +64,7 @@ def summary_of(run: Run, model: Cruse, seconds: float, corpora: Callable[[], dat
         held_out = data.Mixtures(corpora().validation, 0, run.batch_size, run.crop_seconds)
         summary["validation_loss"] = validate(model, held_out)
     summary["audio_seconds"] = run.steps * run.batch_size * run.crop_seconds
-    summary["processor"] = cpu_model()
+    summary |= {"cpu": cpu_model(), "device": device().type}
     summary["packages"] = {package: installed_version(package) for package in PACKAGES}
     return summary
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from dnslib import data, export, paper, profiling, regrouping
+from dnslib import data, export, intervals, paper, profiling, regrouping
 from dnslib.digests import code_digest
 from dnslib.experiments import PLAIN, Laboratory, Run, source_digest
 from dnslib.loss import PAPER, LossWeights, compressed_spectral_loss
@@ -60,7 +60,7 @@ class Evaluator:
         machine = profiling.machine()
         about = asdict(self.protocol) | {"reference": reference.key, "seed": VALIDATION_SEED}
         about |= {what: machine[what] for what in ("cpu", "onnxruntime")}
-        about["code"] = [source_digest(module) for module in (profiling.latency, export, regrouping)]
+        about["code"] = [source_digest(module) for module in (profiling.latency, intervals, export, regrouping)]
         about["own_code"] = code_digest([Path(__file__)])
         key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
         return self.laboratory.outputs / "search" / key
