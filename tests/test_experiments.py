@@ -180,7 +180,7 @@ def test_the_key_depends_on_the_code_that_trains(monkeypatch):
 PACKAGE = Path(experiments.__file__).parents[1]
 TRAINS = ("training.py", "pruning.py", "data/mixtures.py", "experiments/training.py")
 DECIDE_NO_WEIGHTS = {
-    *("errors", "paths", "locks", "progress", "machine", "quality"),  # how it is done
+    *("errors", "paths", "locks", "progress", "machine", "quality", "intervals"),  # how it is done and judged
     *("experiments/files", "experiments/runs"),
     "digests",  # which networks are found again
     "paper",  # names of the widths that a run holds
