@@ -141,16 +141,15 @@ def _unit(name: str) -> str:
 def _reader(megabytes: float) -> Callable[[], float]:
     """Function that reads a matrix of so many MB, or the next part of it, and returns the 10^9 bytes read in a second.
 
-    Every second call or part is stored by columns.
-    What was read a whole matrix ago is in no cache smaller than the matrix. One that is read as a whole is read some
-    times before, as the other trials have taken its place in the caches, and it comes back only with the second or
-    third pass.
+    Every second call or part is stored by columns. What was read a whole matrix ago is in no cache smaller than the
+    matrix. One that is read as a whole is read some times before, as the other trials have taken its place in the
+    caches, and it comes back only with the second or third pass.
     """
     matrix = np.ones((max(1, round(megabytes * 1e6 / 4 / ROW)), ROW), np.float32)
     vector = np.ones(ROW, np.float32)
     parts = np.array_split(matrix, max(1, round(matrix.nbytes / READ_BYTES)))
     again = len(parts) == 1
-    parts = [matrix, np.asfortranarray(matrix)] if again else parts
+    parts *= 2 if again else 1
     parts[1::2] = [np.asfortranarray(part) for part in parts[1::2]]
     passes = max(FEWEST_PASSES, round(READ_BYTES / matrix.nbytes)) if again else 1
     coming = cycle(parts)

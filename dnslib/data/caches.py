@@ -67,24 +67,25 @@ def finish(
     index: pd.DataFrame,
     samples: bytes,
     responses: dict[str, list],
-    skipped: list[str],
-    clipped: list[str],
+    listed: dict[str, list[str]],
     more: dict | None = None,
 ) -> None:
     """Writes everything but the samples: ``samples`` are their digests, ``more`` goes into ``data.json`` too.
+
+    ``listed`` has the lines of ``skipped.txt`` and ``clipped.txt``.
 
     The digest of the whole does not depend on the place of the recordings in a store.
     """
     index.to_csv(folder / "index.csv", index=False)
     stacked = {split: stack(responses[split]) for split in SPLITS}
     np.savez(folder / "rooms.npz", **stacked)
-    for name, lines in {"skipped": skipped, "clipped": clipped}.items():
+    for name, lines in listed.items():
         (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     digest = sha256(samples + joined(index).to_csv(index=False).encode())
     for split in SPLITS:
         digest.update(stacked[split].tobytes())
     facts = {"digest": digest.hexdigest()[:16], "made": time.strftime("%Y-%m-%d %H:%M:%S")}
-    facts |= {"skipped": len(skipped), "clipped": len(clipped)}
+    facts |= {name: len(lines) for name, lines in listed.items()}
     (folder / "data.json").write_text(json.dumps(facts | (more or {}), indent=1), encoding="utf-8")
 
 

@@ -36,7 +36,7 @@ def build(folder: Path, seed: int, speech_minutes: float, noise_minutes: float) 
             add_babble(folder, spoken, noisy, seed)
         responses = {split: added.simulated_rooms(workers, seed, split) for split in SPLITS}
     index = pd.DataFrame(spoken.rows + noisy.rows)
-    caches.finish(folder, index, spoken.hash.digest() + noisy.hash.digest(), responses, skipped=[], clipped=[])
+    caches.finish(folder, index, spoken.hash.digest() + noisy.hash.digest(), responses, {"skipped": [], "clipped": []})
 
 
 def add_babble(folder: Path, spoken: Writer, noisy: Writer, seed: int) -> None:

@@ -39,6 +39,7 @@ CODE = (
     *("noise", "rooms", "corpora", "samples", "splits", "folders", "sources", "layouts", "store", "scan", "added"),
     "recordings",
 )
+_TOLD = {"skipped": "were skipped and are", "clipped": "are clipped, used all the same, and"}
 _WORDS = {"speech": "speakers", "noise": "noise sources"}
 
 
@@ -101,22 +102,22 @@ def scanned(layout: Layout, items: dict[str, list[Item]], closed: list[str], cac
     with Store(place, "speech") as speech, Store(place, "noise") as noise:
         parts = [read_part(layout, items[store.kind], store) for store in (speech, noise)]
         responses, silent, passing = recorded_rooms(layout, items["rooms"])
-        skipped = [line for part in parts for line in part.skipped] + silent + closed
-        clipped = [line for part in parts for line in part.clipped]
-        contents = [part.digest.hexdigest() for part in parts] + [responses_digest(responses), *skipped, *clipped]
+        listed = {
+            "skipped": [line for part in parts for line in part.skipped] + silent + closed,
+            "clipped": [line for part in parts for line in part.clipped],
+        }
+        contents = [part.digest.hexdigest() for part in parts] + [responses_digest(responses), *chain(*listed.values())]
         tables = (part.index.drop(columns="start").to_csv(index=False) for part in parts)
         identities = [speech.identity, noise.identity]
         key = caches.cache_key(chain(contents, tables, identities), CODE)
         facts = {"store": place.name, "identities": identities}
         folder = caches.cached(
-            caches_folder / key, lambda temporary: build(temporary, parts, noise, responses, skipped, facts)
+            caches_folder / key, lambda temporary: build(temporary, parts, noise, responses, listed, facts)
         )
-    if skipped:
-        listed = "were skipped and are listed in skipped.txt of the data cache"
-        print(f"{len(skipped)} files of {layout.data} {listed}, first: {skipped[0]}.", flush=True)
-    if clipped:
-        listed = "are clipped, used all the same, and listed in clipped.txt of the data cache"
-        print(f"{len(clipped)} files of {layout.data} {listed}, first: {clipped[0]}.", flush=True)
+    for name, lines in listed.items():
+        if lines:
+            told = f"{_TOLD[name]} listed in {name}.txt of the data cache"
+            print(f"{len(lines)} files of {layout.data} {told}, first: {lines[0]}.", flush=True)
     return folder, passing + sum(part.passing for part in parts)
 
 
@@ -167,7 +168,7 @@ def joined_by_content(sources: list[str], starts: np.ndarray) -> list[str]:
 
 
 def build(
-    folder: Path, parts: list[Part], store: Store, responses: dict[str, list], skipped: list[str], facts: dict
+    folder: Path, parts: list[Part], store: Store, responses: dict[str, list], listed: dict[str, list[str]], facts: dict
 ) -> None:
     """Writes a cache, with babble in the ``store`` of noise and with simulated rooms."""
     speech, noise = parts
@@ -185,8 +186,7 @@ def build(
     with Workers() as workers:
         responses = {split: responses[split] + added.simulated_rooms(workers, 0, split) for split in SPLITS}
     index = pd.concat([speech.index, noise.index, pd.DataFrame(rows)], ignore_index=True)
-    clipped = speech.clipped + noise.clipped
-    caches.finish(folder, index, speech.digest.digest() + digest.digest(), responses, skipped, clipped, facts)
+    caches.finish(folder, index, speech.digest.digest() + digest.digest(), responses, listed, facts)
 
 
 def recorded_rooms(layout: Layout, items: list[Item]) -> tuple[dict[str, list[np.ndarray]], list[str], int]:

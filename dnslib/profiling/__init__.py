@@ -14,6 +14,7 @@ from dnslib.profiling.latency import (
     machine,
     measure_latency,
     measure_times,
+    round_medians_ms,
     self_check_verdict,
     time_rounds,
 )
@@ -24,6 +25,6 @@ from dnslib.profiling.size import ProcessMemory, load, memory_mb, parameter_coun
 __all__ = [
     "SELF_CHECK", "Pace", "ProcessMemory", "clock_lock", "conditions", "count_macs", "decaying_frames",
     "kernel_times", "latency_table", "layer_shares", "load", "machine", "macs_by_operator", "measure_latency",
-    "measure_times", "memory_mb", "parameter_count", "process_memory", "self_check_verdict",
+    "measure_times", "memory_mb", "parameter_count", "process_memory", "round_medians_ms", "self_check_verdict",
     "time_rounds", "weight_bytes",
 ]  # fmt: skip

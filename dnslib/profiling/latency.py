@@ -227,7 +227,7 @@ def latency_table(times_ns: Mapping[str, np.ndarray], reference: str, seed: int 
     """
     import pandas as pd
 
-    medians = {name: np.median(times, axis=1) / NANOSECONDS_PER_MS for name, times in times_ns.items()}  # (rounds,)
+    medians = round_medians_ms(times_ns)
     rows = []
     for name, times in times_ns.items():
         latency, speedup = medians[name], medians[reference] / medians[name]
@@ -239,6 +239,11 @@ def latency_table(times_ns: Mapping[str, np.ndarray], reference: str, seed: int 
         row |= {"rounds": times.shape[0], "frames": times.size}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def round_medians_ms(times_ns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The median frame of each round ``(rounds,)`` in milliseconds, from nanoseconds ``(rounds, frames)`` a model."""
+    return {name: np.median(times, axis=1) / NANOSECONDS_PER_MS for name, times in times_ns.items()}
 
 
 def self_check_verdict(row: Mapping[str, float], column: str = "speedup") -> str:

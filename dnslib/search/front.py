@@ -72,9 +72,9 @@ def remeasured(
     files[BASELINE] = laboratory.streaming_file(laboratory.baseline(REFERENCE), form)
     times_ns = profiling.measure_times(files, rounds, frames_per_round, reference=BASELINE)
     rows = profiling.latency_table(times_ns, BASELINE).set_index("model")
-    medians = {name: tuple(np.median(times, axis=1) / 1e6) for name, times in times_ns.items()}
+    medians = profiling.round_medians_ms(times_ns)
     return {
-        design: Outcome(*latency_shares(rows.loc[name]), outcomes[design].losses, medians[name])
+        design: Outcome(*latency_shares(rows.loc[name]), outcomes[design].losses, tuple(medians[name]))
         for name, design in chosen.items()
     }
 
