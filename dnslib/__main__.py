@@ -237,7 +237,7 @@ def benchmark_command(options: argparse.Namespace) -> None:
     target = options.csv.absolute() if options.csv else None
     if target and (target.is_dir() or not target.parent.is_dir()):
         raise MisuseError(f"{target} cannot be written: name a file in a folder that is there")
-    machine = profiling.machine()  # the load before, not the measurement's own
+    machine = profiling.timing_conditions()  # the load before, not the measurement's own
     table = benchmark.benchmark([path.absolute() for path in options.models], options.rounds, options.frames)
     print(benchmark.as_text(table, machine))
     if target:

@@ -17,7 +17,7 @@ from dnslib.errors import MisuseError
 from dnslib.export import FORMS, as_frames, export_streaming, run_streaming
 from dnslib.model import Cruse
 from dnslib.paths import resolve
-from dnslib.profiling import load, machine, measure_latency
+from dnslib.profiling import load, measure_latency, timing_conditions
 
 AUTO, REFERENCE = "auto", "plain"
 PRECISIONS = (*FORMS, AUTO)
@@ -53,7 +53,7 @@ def deploy(
     table = compare_forms(model, frames, **protocol)
     form, reason = choose(table, tolerance)
     candidates = table[list(COLUMNS)].round(6).to_dict(orient="index")
-    facts = {"reason": reason, "tolerance": tolerance, "candidates": candidates, "machine": machine()}
+    facts = {"reason": reason, "tolerance": tolerance, "candidates": candidates, "machine": timing_conditions()}
     return export_streaming(model, path, form, notes={"chosen": json.dumps(facts)})
 
 

@@ -21,12 +21,12 @@ from dnslib.errors import MisuseError
 from dnslib.intervals import Interval, bootstrap_interval
 from dnslib.machine import onnxruntime, usable_cores
 from dnslib.progress import track
+from dnslib.sampling import HIGHEST_RATE
 
 SAMPLE_RATE = 16_000  # Hz, the rate the scoring network was trained on
 WINDOW_SECONDS = 9.01
 WINDOW_SAMPLES = 144_160
 PEAK_LIMIT = 8.0  # a float waveform this far above full scale holds integers that nobody divided by 32768
-HIGHEST_RATE = 1_000_000  # Hz, far above any recording
 METRICS = ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl", "si_sdr_db")
 
 # Raw network output -> opinion score: a quadratic for each scale (highest power first), part of the public model.

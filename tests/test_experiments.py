@@ -749,8 +749,8 @@ def test_latency_is_measured_once_per_set_of_networks_warm_and_cold(lab, monkeyp
     monkeypatch.setattr(export, "export_streaming", write)
     monkeypatch.setattr(profiling, "measure_latency", measure)
     monkeypatch.setattr(experiments.streaming, "last_level_cache_mb", lambda: 8.0)
-    machine = profiling.machine() | {"load_1_min": 0.25}
-    monkeypatch.setattr(profiling, "machine", lambda: machine)
+    machine = profiling.timing_conditions() | {"load_1_min": 0.25}
+    monkeypatch.setattr(profiling, "timing_conditions", lambda: machine)
     lab = Laboratory(settings(lab.outputs, latency_rounds=30, frames_per_round=50))
     runs = {name: lab.untrained(name) for name in ("CRUSE32", "P.500")}
     first, again = lab.latency(runs), Laboratory(lab.settings).latency(runs)
@@ -767,7 +767,7 @@ def test_latency_is_measured_once_per_set_of_networks_warm_and_cold(lab, monkeyp
     Laboratory(settings(lab.outputs, latency_rounds=31)).latency(runs)
     assert (len(written), len(measured)) == (2, 6)
     assert lab.latency(dict(reversed(runs.items())))["model"].tolist() == ["P.500", "CRUSE32"]  # P.500 is at 1x now
-    monkeypatch.setattr(profiling, "machine", lambda: machine | {"onnxruntime": "another"})
+    monkeypatch.setattr(profiling, "timing_conditions", lambda: machine | {"onnxruntime": "another"})
     lab.latency(runs)
     assert (len(written), len(measured)) == (2, 10)
 

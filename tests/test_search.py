@@ -377,8 +377,8 @@ def test_another_protocol_is_another_search(laboratory):
 
 
 def test_another_machine_or_runtime_is_another_search(laboratory, monkeypatch):
-    folders, machine = set(), search.evaluation.profiling.machine()
+    folders, machine = set(), search.evaluation.profiling.timing_conditions()
     for change in ({}, {"cpu": "another"}, {"onnxruntime": "another"}, {"load_1_min": -1.0}):
-        monkeypatch.setattr(search.evaluation.profiling, "machine", lambda change=change: machine | change)
+        monkeypatch.setattr(search.evaluation.profiling, "timing_conditions", lambda change=change: machine | change)
         folders.add(search.Evaluator(laboratory, Protocol()).folder)
     assert len(folders) == 3  # the load changes nothing

@@ -221,9 +221,9 @@ def test_the_commit_is_that_which_the_notebooks_ran_by(second, common):
 
 def test_the_machine_is_that_which_the_notebooks_ran_on():
     one = {"cpu": "A", "cpu_count": 2, "threads": 2}
-    assert provenance.common_machine([]) == provenance.machine()
-    assert provenance.common_machine([one, {}]) == one  # an earlier run told none
-    assert provenance.common_machine([one, one | {"cpu": "B"}]) == one | {"cpu": "several"}
+    assert provenance.common_processor([]) == provenance.processor()
+    assert provenance.common_processor([one, {}]) == one  # an earlier run told none
+    assert provenance.common_processor([one, one | {"cpu": "B"}]) == one | {"cpu": "several"}
 
 
 def test_the_seeds_are_those_of_the_notebooks_that_have_some():

@@ -14,11 +14,11 @@ import numpy as np
 import soundfile
 import soxr
 
-from dnslib.sampling import HOP, SAMPLE_RATE
+from dnslib.sampling import HIGHEST_RATE, HOP, SAMPLE_RATE
 
 READ = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64"}
 UNREAD = {".m4a", ".mp4", ".aac", ".wma", ".amr", ".webm", ".raw", ".pcm", ".sph"}  # sound too, so each is told
-LOWEST_RATE, HIGHEST_RATE = 2_000, 1_000_000  # Hz; what a damaged header says can be far off, and fill the memory
+LOWEST_RATE = 2_000  # Hz; what a damaged header says can be far off
 OVERSHOOT = 1.5  # of full scale, that lossy coding and resampling do not reach
 CLIPPED = 0.999  # of full scale, at which three samples in a row are not by chance
 UNREADABLE = (TypeError, UnicodeError)  # a .raw file, which tells no sample rate; a file name that is not UTF-8

@@ -54,7 +54,7 @@ def measured_once(
 
     Beside it stand `CONDITIONS`.
     """
-    machine = profiling.machine()
+    machine = profiling.timing_conditions()
     about = {"files": [(name, str(path.relative_to(outputs))) for name, path in files.items()]}  # the first is at 1x
     about |= {"protocol": protocol, "paced_rounds": paced_rounds}
     about["code"] = [source_digest(module) for module in (profiling.latency, intervals)]

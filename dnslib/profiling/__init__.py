@@ -11,12 +11,12 @@ from dnslib.profiling.latency import (
     conditions,
     decaying_frames,
     latency_table,
-    machine,
     measure_latency,
     measure_times,
     round_medians_ms,
     self_check_verdict,
     time_rounds,
+    timing_conditions,
 )
 from dnslib.profiling.macs import count_macs, macs_by_operator
 from dnslib.profiling.shares import kernel_times, layer_shares
@@ -24,7 +24,7 @@ from dnslib.profiling.size import ProcessMemory, load, memory_mb, parameter_coun
 
 __all__ = [
     "SELF_CHECK", "Pace", "ProcessMemory", "clock_lock", "conditions", "count_macs", "decaying_frames",
-    "kernel_times", "latency_table", "layer_shares", "load", "machine", "macs_by_operator", "measure_latency",
+    "kernel_times", "latency_table", "layer_shares", "load", "macs_by_operator", "measure_latency",
     "measure_times", "memory_mb", "parameter_count", "process_memory", "round_medians_ms", "self_check_verdict",
-    "time_rounds", "weight_bytes",
+    "time_rounds", "timing_conditions", "weight_bytes",
 ]  # fmt: skip

@@ -263,7 +263,7 @@ def decaying_frames(seconds: float = 10.0, seed: int = 0) -> np.ndarray:
     return log_power(stft(torch.from_numpy(waveform))).numpy()
 
 
-def machine() -> dict[str, object]:
+def timing_conditions() -> dict[str, object]:
     """What a latency depends on besides the model: CPU, its largest cache, governor, load now, ONNX Runtime."""
     return {
         "cpu": cpu_model(),
@@ -278,7 +278,7 @@ def machine() -> dict[str, object]:
 
 
 def conditions(table) -> str:
-    """What a table with the columns of `latency_table` and of `machine` was measured by, for the line below it."""
+    """How a table with the columns of `latency_table` and of `timing_conditions` was taken, for the line below."""
     first = table.iloc[0]
     return (
         f"{first['cpu']}, last-level cache {first['last_level_cache_mb']} MB, governor {first['governor']}, "

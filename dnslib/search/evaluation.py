@@ -57,7 +57,7 @@ class Evaluator:
     def folder(self) -> Path:
         """Below ``outputs/search``, named by all that decides an outcome: another machine has another search."""
         reference = self.run(Design(paper.CONFIGURATIONS[REFERENCE]))  # whose key holds how all are trained
-        machine = profiling.machine()
+        machine = profiling.timing_conditions()
         about = asdict(self.protocol) | {"reference": reference.key, "seed": VALIDATION_SEED}
         about |= {what: machine[what] for what in ("cpu", "onnxruntime")}
         about["code"] = [source_digest(module) for module in (profiling.latency, intervals, export, regrouping)]

@@ -64,7 +64,7 @@ def collect(notebooks: Sequence[Notebook], values: dict[str, dict], outputs: Pat
     return {
         "profile": profile,
         **common_code([run for run in runs.values() if run]),
-        **common_machine([run for run in runs.values() if run]),
+        **common_processor([run for run in runs.values() if run]),
         "python": platform.python_version(),
         "packages": package_versions(),
         "system": platform.platform(),
@@ -91,15 +91,15 @@ def common_code(runs: Sequence[dict]) -> dict:
     return {"commit": commits.pop() if len(commits) == 1 else "several", "dirty": any(run["dirty"] for run in known)}
 
 
-def machine() -> dict:
+def processor() -> dict:
     """The processor of this machine, its cores, and how many of them this process may use."""
     return {"cpu": cpu_model(), "cpu_count": os.cpu_count(), "threads": usable_cores()}
 
 
-def common_machine(runs: Sequence[dict]) -> dict:
-    """`machine` of all notebooks as each noted it; "several" where they differ, as each one tells."""
-    known = [run for run in runs if "cpu" in run] or [machine()]
-    found = {what: {run[what] for run in known} for what in machine()}
+def common_processor(runs: Sequence[dict]) -> dict:
+    """`processor` of all notebooks as each noted it; "several" where they differ, as each one tells."""
+    known = [run for run in runs if "cpu" in run] or [processor()]
+    found = {what: {run[what] for run in known} for what in processor()}
     return {what: values.pop() if len(values) == 1 else "several" for what, values in found.items()}
 
 

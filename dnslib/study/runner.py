@@ -82,7 +82,7 @@ def execute(
         "results": states.results(notebook, outputs),
         "parameters": json.loads(json.dumps(values)),
         **code,
-        **provenance.machine(),
+        **provenance.processor(),
         "seconds": round(seconds, 1),
         "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
