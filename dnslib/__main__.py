@@ -8,6 +8,7 @@ import errno
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 if __name__ == "__main__":  # until `main` can say in a line that it was interrupted, Ctrl-C ends without a traceback
@@ -17,7 +18,6 @@ if __name__ == "__main__":  # until `main` can say in a line that it was interru
 
 from dnslib import cluster
 from dnslib.errors import MisuseError
-from dnslib.paper import CONFIGURATIONS
 from dnslib.paths import PROJECT, expand, of_caller
 from dnslib.progress import duration, make_room
 from dnslib.study import parameters, provenance
@@ -153,13 +153,22 @@ def run_command(options: argparse.Namespace) -> None:
     with locked(outputs):
         try:
             run(chosen, values, outputs, data, console)
-        finally:  # a study that fails in the middle has results too
-            executed = finished(everything, outputs)
-            if executed and executed != provenance.finished(outputs):
-                provenance.write(everything, values, outputs, options.profile)
+        except BaseException:  # a study that fails in the middle has results too
+            with suppress(MisuseError):  # what failed first is what is told
+                note_provenance(everything, values, outputs, options.profile)
+            raise
+        executed = note_provenance(everything, values, outputs, options.profile)
         if older(report, [*(outputs / f"{name}.ipynb" for name in executed), provenance.place(outputs)]):
             write_report(everything, outputs, options.profile)
     console.line(f"report: {report}")
+
+
+def note_provenance(notebooks, values: dict[str, dict], outputs: Path, profile: str) -> dict[str, str]:
+    """Write the provenance, where a notebook was executed since; `finished`."""
+    executed = finished(notebooks, outputs)
+    if executed and executed != provenance.finished(outputs):
+        provenance.write(notebooks, values, outputs, profile)
+    return executed
 
 
 def finished(notebooks, outputs: Path) -> dict[str, str]:
@@ -212,15 +221,12 @@ def report_command(options: argparse.Namespace) -> None:
 
 def enhance_command(options: argparse.Namespace) -> int:
     """Denoise; one line for each recording that could not be done, and one about all."""
-    from dnslib import published
     from dnslib.enhancing import enhance_recordings  # PyTorch and ONNX Runtime take seconds to import
 
-    model, names = expand(options.model), {*CONFIGURATIONS, *published.available()}
-    is_file = options.model not in names and (model.suffix in (".onnx", ".safetensors") or model.exists())
     summary = enhance_recordings(
         options.noisy,
         options.out,
-        model.absolute() if is_file else options.model,
+        options.model,
         options.overwrite,
         tell=lambda line: complain(line, 1),
         precision=options.precision,

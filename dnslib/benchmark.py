@@ -77,8 +77,6 @@ def benchmark(
     """
     if not paths:
         raise MisuseError("There is no model to measure.")
-    if rounds < 2 or frames_per_round < 1 or warmup_frames < 0:
-        raise MisuseError("Latency needs at least 2 rounds of at least 1 frame; warm-up must not be negative.")
     if rounds * frames_per_round > MOST_FRAMES:
         raise MisuseError(
             f"{rounds} rounds of {frames_per_round} frames are more than {MOST_FRAMES:.0e} frames a model."

@@ -5,7 +5,8 @@ Comments and docstrings do not count, as no result depends on them: a better exp
 
 import ast
 import hashlib
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,11 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 def digest(*texts: str) -> str:
     """Sixteen hexadecimal digits of some texts, in their order."""
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+
+
+def record_digest(record: Mapping) -> str:
+    """Twelve hexadecimal digits of names and values, whatever their order: the name of a folder or file."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def file_digest(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 Samples are float32 ``(samples, channels)``. Every channel is denoised for itself at 16 kHz and comes back at the rate
 of its file, so nothing above 8 kHz is left. Inputs are wav, flac, ogg or mp3; a wav or flac file stays what it is, down
-to its sample format, and the others become 16-bit wav. An input is never written to.
+to its sample format, and an ogg or mp3 file becomes 16-bit wav. An input is never written to.
 """
 
 import os
@@ -74,7 +74,7 @@ def enhance_recordings(
 ) -> Summary:
     """Denoise a file, or every recording below a folder, into ``out`` (`destination` where it is not given).
 
-    ``model`` and ``precision`` are those of `dnslib.Denoiser`.
+    ``model`` and ``precision`` are those of `dnslib.Denoiser`; all relative paths are against the working folder.
 
     A recording that cannot be used costs one line, given to ``tell``; the others are still done. Outputs of a folder
     that are there already are left, so the same call goes on where an earlier one was stopped. Raises MisuseError for a
@@ -84,7 +84,7 @@ def enhance_recordings(
     noisy = of_caller(noisy)
     closed: list[str] = []
     jobs, out = plan(noisy, of_caller(out) if out else destination(noisy), overwrite, closed)
-    summary = Summary(out, find_model(model))
+    summary = Summary(out, find_model(model, of_caller))
     for folder in closed:
         summary.failed[noisy / folder] = "may not be listed: no permission"
         tell(f"{noisy / folder} {summary.failed[noisy / folder]}")

@@ -1,4 +1,4 @@
-"""The one exception a user meets for what they can mend: its text is printed as one line, exit status 2."""
+"""The exception for mistakes that a user can fix: its text is printed as one line, with exit status 2."""
 
 
 class MisuseError(ValueError):

@@ -73,9 +73,9 @@ def _versions_of(system: Path, clips: Sequence[Clip]) -> list[np.ndarray]:
 
 
 def _version(path: Path) -> np.ndarray:
-    """What a denoiser made of a clip; it may be silent."""
+    """What a denoiser made of a clip; it may be silent, and its floating-point numbers may have another scale."""
     try:
-        return folders.converted(*folders.decoded(path))
+        return folders.within_full_scale(folders.converted(*folders.decoded(path)))
     except folders.Unusable as reason:
         raise MisuseError(f"{path} {reason}.") from None
 

@@ -5,7 +5,7 @@ multiply-accumulate has to be computed. How long that takes at least is estimate
 matrix times a vector, which uses each number it reads once, as a network does (NumPy's OpenBLAS, the matrix stored by
 rows and by columns in turn, as either is the faster one on some processors), and a dense product of square matrices
 (ONNX Runtime's own), one thread. Which cache the weights come from is not looked up but measured, with matrices from a
-quarter of a megabyte on: a shared cache holds less than it is large. The bounds leave out states, activations and
+quarter of a megabyte on: a shared cache offers less than its nominal size. The bounds leave out states, activations and
 everything element-wise. They are no proofs: a network passes one where the measurement of the limit was disturbed, or
 where there are faster ways to read.
 """
@@ -145,13 +145,13 @@ def _reader(megabytes: float) -> Callable[[], float]:
     matrix. One that is read as a whole is read some times before, as the other trials have taken its place in the
     caches, and it comes back only with the second or third pass.
     """
-    matrix = np.ones((max(1, round(megabytes * 1e6 / 4 / ROW)), ROW), np.float32)
+    rows = max(1, round(megabytes * 1e6 / 4 / ROW))
+    count = max(1, round(rows * ROW * 4 / READ_BYTES))
+    again = count == 1
+    heights = [rows, rows] if again else [len(part) for part in np.array_split(np.empty(rows, np.int8), count)]
+    parts = [np.ones((height, ROW), np.float32, order="CF"[turn % 2]) for turn, height in enumerate(heights)]
     vector = np.ones(ROW, np.float32)
-    parts = np.array_split(matrix, max(1, round(matrix.nbytes / READ_BYTES)))
-    again = len(parts) == 1
-    parts *= 2 if again else 1
-    parts[1::2] = [np.asfortranarray(part) for part in parts[1::2]]
-    passes = max(FEWEST_PASSES, round(READ_BYTES / matrix.nbytes)) if again else 1
+    passes = max(FEWEST_PASSES, round(READ_BYTES / parts[0].nbytes)) if again else 1
     coming = cycle(parts)
 
     def trial() -> float:

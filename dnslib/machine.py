@@ -16,6 +16,7 @@ from pathlib import Path
 GPU_QUERY = ("nvidia-smi", "--id=0", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=100")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 CPU_0 = Path("/sys/devices/system/cpu/cpu0")
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # microseconds of processor time in a period
 
 
 def cpu_model() -> str:
@@ -40,8 +41,10 @@ def last_level_cache_mb() -> float:
 
 
 def usable_cores() -> int:
-    """Cores this process may run on, which can be fewer than the machine has, as inside a container."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores this process may run on, or have the time of by a container's quota: fewer than the machine may have."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _first_line(CPU_QUOTA).partition(" ")  # "max" where there is none
+    return min(cores, max(1, int(quota) // int(period))) if quota.isdecimal() else cores
 
 
 @contextmanager

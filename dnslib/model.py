@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
@@ -156,6 +156,26 @@ def load_weights(model: Cruse, path: str | os.PathLike) -> Cruse:
     except RuntimeError:
         raise MisuseError(f"The weights in {path} do not fit a network of widths {model.widths}.") from None
     return model.eval()
+
+
+def load_network(path: str | os.PathLike) -> Cruse:
+    """The network of a safetensors file; widths and groups follow from the shapes, its metadata say the look-ahead.
+
+    Raises MisuseError as `load_weights` does.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in list(file.keys())}
+            facts = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise MisuseError(f"{path} is not a whole safetensors file: {str(error).splitlines()[0]}.") from None
+    levels = sum(name.startswith("encoders.") and name.endswith(".weight") for name in shapes)
+    try:
+        widths = [shapes[f"encoders.{level}.weight"][0] for level in range(levels)]
+        model = Cruse(widths, groups=shapes["gru.weight_ih"][0], look_ahead=int(facts.get("look_ahead", 0)))
+    except (KeyError, IndexError, ValueError):
+        raise MisuseError(f"{path} does not hold the weights of a CRUSE network.") from None
+    return load_weights(model, path)
 
 
 def save_weights(weights: Mapping[str, torch.Tensor], path: Path, facts: Mapping[str, object]) -> None:

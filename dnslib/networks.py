@@ -3,15 +3,13 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from dnslib.errors import MisuseError
 from dnslib.export import FORMS, export_streaming
-from dnslib.model import Cruse, load_weights
+from dnslib.model import load_network
 from dnslib.paper import CONFIGURATIONS
 from dnslib.paths import PROJECT, resolve
 from dnslib.published import WEIGHTS, available
@@ -22,12 +20,13 @@ DEFAULT_FORM = "exact"
 GROUPS = 4  # of GRUs, in the networks that configurations name
 
 
-def find_model(path_or_name: str | os.PathLike) -> Path:
+def find_model(path_or_name: str | os.PathLike, absolute: Callable[[str | os.PathLike], Path] = resolve) -> Path:
     """The file meant: a streaming ONNX file, a safetensors file, or named weights (`dnslib.published`).
 
-    Relative paths are resolved against the project. Raises MisuseError, saying what is known or how to get one.
+    Relative paths are resolved against the project, or as ``absolute`` does it. Raises MisuseError, saying what is
+    known or how to get one.
     """
-    path = resolve(path_or_name)
+    path = absolute(path_or_name)
     if (name := str(path_or_name)) in (*CONFIGURATIONS, *available()):
         return weights_of(name)
     if path.suffix not in MODEL_SUFFIXES and not path.exists():
@@ -92,20 +91,3 @@ def streaming_file(path: Path, precision: str | None = None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="dns-study-") as folder:
         yield export_streaming(load_network(path), Path(folder, "streaming.onnx"), precision or DEFAULT_FORM)
-
-
-def load_network(path: Path) -> Cruse:
-    """The network of a safetensors file; widths and groups follow from the shapes, its metadata say the look-ahead."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            shapes = {name: file.get_slice(name).get_shape() for name in list(file.keys())}
-            facts = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise MisuseError(f"{path} is not a whole safetensors file: {str(error).splitlines()[0]}.") from None
-    levels = sum(name.startswith("encoders.") and name.endswith(".weight") for name in shapes)
-    try:
-        widths = [shapes[f"encoders.{level}.weight"][0] for level in range(levels)]
-        model = Cruse(widths, groups=shapes["gru.weight_ih"][0], look_ahead=int(facts.get("look_ahead", 0)))
-    except (KeyError, IndexError, ValueError):
-        raise MisuseError(f"{path} does not hold the weights of a CRUSE network.") from None
-    return load_weights(model, path)

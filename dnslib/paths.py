@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+SHORTENED = 40  # characters of a name in a temporary one, as systems allow 255 bytes, at most 4 a character
 PROJECT = Path(__file__).resolve().parents[1]  # the checkout: dnslib, notebooks, outputs
 
 
@@ -48,7 +49,7 @@ def write_atomically(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = resolve(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+    temporary = path.with_name(f".{path.stem[:SHORTENED]}.{secrets.token_hex(4)}.part{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)

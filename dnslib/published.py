@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from dnslib.digests import file_digest
 from dnslib.errors import MisuseError
-from dnslib.model import Cruse, load_weights
+from dnslib.model import Cruse, load_network
 from dnslib.paper import CONFIGURATIONS
 from dnslib.settings import unknown
 
@@ -23,8 +23,7 @@ def pretrained(name: str = "P.500") -> Cruse:
 
     Raises MisuseError for a name that is unknown or comes without weights.
     """
-    path = _file(name)
-    return load_weights(Cruse(CONFIGURATIONS[configuration(name)], look_ahead=look_ahead(name)), path)
+    return load_network(_file(name))
 
 
 def about(name: str) -> dict[str, str]:

@@ -134,7 +134,7 @@ def prefetched(batches: Batches, steps: range) -> Iterator[tuple[torch.Tensor, t
     stop = threading.Event()
 
     def fill() -> None:
-        torch.set_num_threads(1)  # of this thread only
+        torch.set_num_threads(1)  # of this thread, and of those started later: see below
         try:
             for step in steps:
                 if stop.is_set():  # the loop was left: mix nothing more

@@ -360,6 +360,9 @@ def test_noisy_clips_of_a_blind_set(tmp_path, capsys):
     write(tmp_path / "loud" / "loud.wav", 3 * sound(0))  # 16 bits: what lies beyond full scale is cut off
     assert [clip.name for clip in noisy_clips(tmp_path / "loud")] == ["loud"]
     assert re.fullmatch(r"loud\.wav is clipped: \d{3,} samples stand at full scale\.\n", capsys.readouterr().out)
+    (tmp_path / "scaled").mkdir()  # floating-point numbers at the scale of integers
+    soundfile.write(tmp_path / "scaled" / "a.wav", 32768 * sound(0), RATE, subtype="FLOAT")
+    assert np.abs(noisy_clips(tmp_path / "scaled")[0].noisy).max() == 1
     (tmp_path / "empty").mkdir()
     with pytest.raises(MisuseError, match="holds no noisy clip"):
         noisy_clips(tmp_path / "empty")
@@ -388,9 +391,16 @@ def test_floating_point_files_beyond_full_scale_keep_their_shape():
     assert folders.within_full_scale(over) is over
 
 
-@pytest.mark.parametrize("dies", ["pass", "import os, sys; sys.stdin.readline(); os.kill(os.getpid(), 9)"])
+@pytest.mark.parametrize(
+    "dies",
+    [
+        "pass",
+        "import os, sys; sys.stdin.readline(); os.kill(os.getpid(), 9)",
+        """print('["a room", [1000]]', "x" * 400, sep="\\n", end="")""",
+    ],
+)
 def test_a_worker_that_dies_is_named_and_none_is_left(monkeypatch, dies):
-    """At once, or in the middle of a job."""
+    """At once, in the middle of a job, or with a tenth of its result written."""
     started = []
 
     def start():

@@ -180,6 +180,17 @@ def test_a_store_is_of_the_code_that_fills_it(changed, tmp_path, monkeypatch):
     assert len(list((tmp_path / "out" / "data").glob("store-*"))) == 2
 
 
+def test_stores_of_other_code_are_told(tmp_path, capsys):
+    data = many(tmp_path / "data", speakers=4, files=1)
+    prepared(data, tmp_path / "out")
+    assert "other versions" not in capsys.readouterr().out
+    (made,) = (tmp_path / "out" / "data").glob("store-*")
+    made.rename(made.with_name("store-older"))
+    prepared(data, tmp_path / "out")
+    told = "decoded by other versions of the code (0.0 GB), delete it to save room: store-older"
+    assert told in capsys.readouterr().out.splitlines()
+
+
 def test_clipped_files_are_listed_and_used(tmp_path, capsys):
     data = many(tmp_path / "data", speakers=4, files=1)
     loud = [0, 32767, 32767, 32767, 32767, 0, -32768, -32768] * 50  # two at full scale may be by chance
@@ -295,7 +306,7 @@ def test_two_runs_prepare_the_same_corpus_once(tmp_path):
 def test_of_very_many_responses_every_room_gives_some(tmp_path, monkeypatch):
     monkeypatch.setattr(recordings, "MOST_RESPONSES", 12)
     items = [scan.Item(f"Room{room}/{take}", ("",), "") for room in range(5) for take in range(2 + 20 * (room == 3))]
-    chosen = [one.name for one in recordings.in_turn(items, layouts.sources.room_source)]
+    chosen = [one.name for one in recordings.some_of_each(items, layouts.sources.room_source)]
     counts = [sum(name.startswith(f"Room{room}/") for name in chosen) for room in range(5)]
     assert counts == [2, 2, 2, 4, 2]
     assert chosen == sorted(chosen, key=[one.name for one in items].index)

@@ -1,6 +1,7 @@
 """Recordings: aligned at any rate, each channel for itself, nothing overwritten, one line for what is unusable."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import soundfile
 import torch
 from safetensors.torch import save_file
 
-from dnslib import Cruse, MisuseError, enhance, enhancing
+from dnslib import Cruse, MisuseError, enhance, enhancing, published
 from dnslib.__main__ import main
 from dnslib.enhancing import Channels, Denoisers, destination, enhance_recordings, is_whole, plan_folder
 from dnslib.export import export_streaming
@@ -395,6 +396,24 @@ def test_a_folder_named_from_inside_gets_its_output_beside_it(tmp_path, net, mon
     monkeypatch.chdir(tmp_path / "calls" / "deep")
     assert enhance_recordings("..", model=net).out == tmp_path / "calls.enhanced"
     assert (tmp_path / "calls.enhanced" / "deep" / "a.wav").is_file()
+
+
+def test_a_model_file_is_looked_for_beside_the_recordings_named_with_it(tmp_path, monkeypatch):
+    """All paths of one call are against the working folder, from Python as from the command line."""
+    write(tmp_path / "a.wav", tones(0.2, 16_000, 440))
+    shutil.copy(published.WEIGHTS / "P.875-20ms.safetensors", tmp_path / "mine.safetensors")
+    monkeypatch.chdir(tmp_path)
+    assert enhance_recordings("a.wav", "out.wav", "mine.safetensors").model == tmp_path / "mine.safetensors"
+    assert (tmp_path / "out.wav").is_file()
+
+
+@pytest.mark.parametrize("character", ["a", "é", "語"])
+def test_the_longest_name_that_a_system_allows_is_written(net, tmp_path, character):
+    """255 bytes, the suffix among them."""
+    name = character * ((255 - len(".wav")) // len(character.encode())) + ".wav"
+    write(tmp_path / "in" / name, tones(0.2, 16_000, 440))
+    assert enhance_recordings(tmp_path / "in", tmp_path / "out", net).failed == {}
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
 
 
 def test_nothing_can_lie_beside_the_root(tmp_path):

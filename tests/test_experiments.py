@@ -25,8 +25,7 @@ from dnslib.experiments import CYCLE_SEEDS, Laboratory, Run, configuration_name,
 from dnslib.experiments.runs import LOSSES
 from dnslib.experiments.streaming import CONDITIONS
 from dnslib.loss import PAPER, LossWeights
-from dnslib.model import Cruse, enhance, parameter_count, save_weights
-from dnslib.networks import load_network
+from dnslib.model import Cruse, enhance, load_network, parameter_count, save_weights
 from dnslib.pruning import prune, sparsify
 from dnslib.settings import Settings
 from dnslib.training import CHECKPOINT
@@ -833,12 +832,12 @@ def test_latencies_are_measured_again_when_what_makes_their_numbers_changes(modu
     models, measured = {"a": tmp_path / "a.onnx"}, []
     table = pd.DataFrame({"model": ["a"]} | {name: [0] for name in experiments.streaming.CONDITIONS})
     monkeypatch.setattr(experiments.streaming, "measure_everywhere", lambda *given: measured.append(1) or table)
-    digest = experiments.streaming.source_digest
+    digest = profiling.latency.code_digest
     for changed in (False, False, True):
         with monkeypatch.context() as patch:
             if changed:
-                other = lambda one: "changed" if one is module else digest(one)  # noqa: E731
-                patch.setattr(experiments.streaming, "source_digest", other)
+                other = lambda paths: digest(paths) + "changed" * (Path(module.__file__) in paths)  # noqa: E731
+                patch.setattr(profiling.latency, "code_digest", other)
             experiments.streaming.measured_once(tmp_path, models, {})
     assert len(measured) == 2
 

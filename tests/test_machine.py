@@ -4,6 +4,9 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
+
+import pytest
 
 from dnslib import machine
 
@@ -34,7 +37,17 @@ def test_without_a_gpu_there_is_no_utilisation(tmp_path, monkeypatch):
 
 def test_usable_cores_are_those_of_the_affinity_mask(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
+    monkeypatch.setattr(machine, "CPU_QUOTA", Path("nowhere"))
     assert machine.usable_cores() == 3
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("max 100000", 3), ("200000 100000", 2), ("50000 100000", 1), ("", 3)])
+def test_usable_cores_are_no_more_than_a_containers_quota(monkeypatch, tmp_path, quota, cores):
+    """Of the kernel's ``cpu.max``: microseconds of processor time, in how many."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
+    (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr(machine, "CPU_QUOTA", tmp_path / "cpu.max")
+    assert machine.usable_cores() == cores
 
 
 def test_the_runtime_is_imported_with_one_thread_asked_for_and_scoring_needs_no_torch():

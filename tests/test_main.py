@@ -10,6 +10,7 @@ import pytest
 from filelock import FileLock
 
 from dnslib import __main__ as command_line
+from dnslib import published
 from dnslib.__main__ import main
 from dnslib.errors import MisuseError
 from dnslib.paths import PROJECT
@@ -187,15 +188,16 @@ def test_the_name_of_a_configuration_is_no_file_of_that_name(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     asked = []
 
-    def noted(noisy, out, model, *_, **__):
+    def noted(model, *_):
         asked.append(model)
         raise MisuseError("seen")
 
-    monkeypatch.setattr("dnslib.enhancing.enhance_recordings", noted)
-    (tmp_path / "net.onnx").touch()
+    monkeypatch.setattr("dnslib.enhancing.Denoisers", noted)
+    for name in ("a.wav", "net.onnx"):
+        (tmp_path / name).touch()
     for model in ("P.750", "net.onnx"):
         assert main(["enhance", "a.wav", "--model", model]) == 2
-    assert asked == ["P.750", tmp_path / "net.onnx"]
+    assert asked == [published.WEIGHTS / "P.750.safetensors", tmp_path / "net.onnx"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")

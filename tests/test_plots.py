@@ -433,5 +433,7 @@ def test_pareto_front_draws_every_design_fills_the_front_and_names_what_counts()
     assert [text.get_text() for text in axes.texts] == ["CRUSE32", "P.500", "16x32x48x64 / 2"]
     (stairs,) = [line for line in axes.lines if line.get_label() == "front"]
     assert stairs.get_xdata().tolist() == [0.2, 0.4, 1.0]
+    slower = plots.pareto_front(designs.assign(latency_ratio=[1.0, 2.4, 0.2, 0.25])).axes[0]
+    assert [tick.get_text() for tick in slower.get_xticklabels()] == ["0.2", "0.5", "1", "2"]
     with pytest.raises(MisuseError, match="lacks the columns delta_loss"):
         plots.pareto_front(designs.drop(columns="delta_loss"))

@@ -61,7 +61,7 @@ def page(tmp_path_factory) -> BeautifulSoup:
     return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00"])
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"id,statement,verdict\nC1,a"])
 def test_a_damaged_table_of_claims_is_told_and_ends_nothing(tmp_path, content):
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "claims.csv").write_bytes(content)

@@ -18,6 +18,7 @@ from nbformat.sign import NotebookNotary
 
 from dnslib import __main__ as commands
 from dnslib.__main__ import main
+from dnslib.errors import MisuseError
 from dnslib.machine import cpu_model, usable_cores
 from dnslib.study import provenance
 from dnslib.study.provenance import shared_settings
@@ -177,6 +178,19 @@ def test_what_ran_before_a_failure_has_its_provenance(tmp_path, make_notebook):
     facts = json.loads((tmp_path / "out" / "results" / "provenance.json").read_text())
     assert facts["notebooks"]["01_runs"]["seconds"] > 0
     assert facts["notebooks"]["02_fails"] is None
+
+
+def test_what_failed_first_is_what_is_told(tmp_path, make_notebook, capsys, monkeypatch):
+    """Also where the provenance cannot be written after it."""
+    make_notebook(tmp_path / "notebooks", "01_runs", CELL, "x = 1")
+    make_notebook(tmp_path / "notebooks", "02_fails", CELL, "1 / 0")
+
+    def refuse(*arguments):
+        raise MisuseError("An older notebook holds a value that is not allowed any more.")
+
+    monkeypatch.setattr(provenance, "write", refuse)
+    assert main(command(tmp_path)) == 1
+    assert "notebook 02_fails" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")

@@ -116,6 +116,7 @@ def test_the_data_digest_follows_links_to_folders_as_the_scan_does_each_once(tmp
 def test_a_notebook_that_uses_the_published_weights_depends_on_their_content():
     files = states.package_files(['dnslib.pretrained("P.500")'])
     assert {path.name for path in files} >= {"published.py", *(f"{name}.safetensors" for name in available())}
+    assert not any(path.suffix == ".md" for path in files)  # the model card, which other results are written into
     assert not any(path.suffix == ".safetensors" for path in states.package_files(["dnslib.stft.stft"]))
 
 

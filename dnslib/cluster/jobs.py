@@ -113,7 +113,7 @@ class Cluster:
         )
 
     def tell_when_alone(self, workers: int, seen: float) -> float:
-        """When a worker was seen last; says once a while that there is none."""
+        """When a worker was seen last; says once in a while that there is none."""
         now = time.monotonic()
         if workers:
             return now

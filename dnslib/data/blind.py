@@ -49,7 +49,7 @@ def clips_below(folder: Path) -> list[Clip]:
         name = paths.readable(path.relative_to(folder))
         try:
             samples, rate = folders.read_as_is(path)
-            noisy = folders.long_enough(folders.converted(samples, rate))
+            noisy = folders.within_full_scale(folders.long_enough(folders.converted(samples, rate)))
         except folders.Unusable as reason:
             print(f"{name} is skipped: it {reason}.", flush=True)
             continue

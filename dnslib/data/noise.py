@@ -56,7 +56,7 @@ def coloured(draw: Draw, samples: int) -> np.ndarray:
     """Stationary: fans, air, hiss; sometimes cut to a band."""
     noise = coloured_noise(draw.rng, samples, draw.between(-0.8, 2.4))
     if draw.rng.random() < 0.5:
-        from scipy import signal  # two seconds, which whoever only opens prepared data is spared
+        from scipy import signal  # imported late: it takes two seconds, and prepared data need none of it
 
         low = draw.log_between(80, 1500)
         noise = signal.sosfilt(

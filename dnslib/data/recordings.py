@@ -99,6 +99,8 @@ def listing_key(layout: Layout, items: dict[str, list[Item]]) -> str:
 def scanned(layout: Layout, items: dict[str, list[Item]], closed: list[str], caches_folder: Path) -> tuple[Path, int]:
     """The cache of what could be read, and how many files may be usable the next time."""
     place = caches_folder / f"store-{caches.cache_key([], ('folders', 'samples', 'store'))[:8]}"
+    if not place.exists():
+        tell_older_stores(caches_folder)
     with Store(place, "speech") as speech, Store(place, "noise") as noise:
         parts = [read_part(layout, items[store.kind], store) for store in (speech, noise)]
         responses, silent, passing = recorded_rooms(layout, items["rooms"])
@@ -119,6 +121,15 @@ def scanned(layout: Layout, items: dict[str, list[Item]], closed: list[str], cac
             told = f"{_TOLD[name]} listed in {name}.txt of the data cache"
             print(f"{len(lines)} files of {layout.data} {told}, first: {lines[0]}.", flush=True)
     return folder, passing + sum(part.passing for part in parts)
+
+
+def tell_older_stores(caches_folder: Path) -> None:
+    """One line where other versions of the code have decoded recordings before: nothing reads these any more."""
+    older = sorted(path for path in caches_folder.glob("store-*") if path.is_dir())
+    if older:
+        size_gb = sum(file.stat().st_size for path in older for file in path.iterdir()) / 1e9
+        names = ", ".join(path.name for path in older)
+        print(f"decoded by other versions of the code ({size_gb:.1f} GB), delete it to save room: {names}", flush=True)
 
 
 def read_part(layout: Layout, items: list[Item], store: Store) -> Part:
@@ -196,7 +207,7 @@ def recorded_rooms(layout: Layout, items: list[Item]) -> tuple[dict[str, list[np
     """
     found: dict[str, list[np.ndarray]] = {}
     skipped, passing = [], 0
-    for one in track(in_turn(items, layout.room_source), description="reading rooms"):
+    for one in track(some_of_each(items, layout.room_source), description="reading rooms"):
         try:
             response = rooms.align(folders.read_room(io.BytesIO(folders.read_bytes(one.paths[0], one.stamp))))
         except ValueError as reason:  # Unusable, or a channel of silence
@@ -217,7 +228,7 @@ def below(layout: Layout, item: Item) -> str:
     return readable(os.path.relpath(item.paths[0], layout.data))
 
 
-def in_turn(items: list[Item], room_of: Callable[[str], str]) -> list[Item]:
+def some_of_each(items: list[Item], room_of: Callable[[str], str]) -> list[Item]:
     """At most `MOST_RESPONSES` of the responses, in their order: one of each room, then a second of each, ..."""
     if len(items) <= MOST_RESPONSES:
         return items

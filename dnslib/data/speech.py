@@ -63,7 +63,7 @@ class Talker:
 
 
 def talker(split: str, index: int, seed: int) -> Talker:
-    """The index-th talker of a split: timbres in turn; about 3 of 8 speak English."""
+    """The index-th talker of a split: timbres in turn; 3 in 10 speak English."""
     rng = np.random.default_rng([seed, sorted(TIMBRES).index(split), index])
     timbres = TIMBRES[split]
     language = str(rng.choice(("en", "en", "en", *sentences.LANGUAGES[1:])))

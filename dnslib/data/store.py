@@ -5,8 +5,8 @@
 clipped, or why there are none, and what content a path had at which size and time. So a file is decoded once, whatever
 it is called and however often its folder is moved, touched or added to: an unchanged path, size and time is believed;
 else the bytes are read and hashed, which takes a fraction of decoding; only new bytes are decoded. The index names a
-recording only after its samples are on the disk. What a kill leaves behind the last one that is named is cut off at the
-next start, which goes on from there. Removed files stay in the array: to shrink it, delete the folder.
+recording only after its samples are on the disk. Samples after the last indexed recording, left by a kill, are cut off
+at the next start, which goes on from there. Removed files stay in the array: to shrink it, delete the folder.
 """
 
 import contextlib

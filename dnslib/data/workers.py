@@ -55,12 +55,13 @@ class Workers:
             with suppress(BrokenPipeError):  # it is dead, and has no answer
                 process.stdin.write(json.dumps([function, job]).encode() + b"\n")
                 process.stdin.flush()
-            line = process.stdout.readline()
-            if not line:
-                status = f"exit status {process.wait()}; its message, if it left one, is above"
-                raise RuntimeError(f"A worker process ended while it made {function}{tuple(job)} ({status}).")
-            name, lengths = json.loads(line)
-            return name, [np.frombuffer(process.stdout.read(4 * length), np.float32) for length in lengths]
+            if line := process.stdout.readline():
+                name, lengths = json.loads(line)
+                sounds = [process.stdout.read(4 * length) for length in lengths]
+                if [len(sound) for sound in sounds] == [4 * length for length in lengths]:
+                    return name, [np.frombuffer(sound, np.float32) for sound in sounds]
+            status = f"exit status {process.wait()}; its message, if it left one, is above"
+            raise RuntimeError(f"A worker process ended while it made {function}{tuple(job)} ({status}).")
         finally:
             self.free.put(process)
 

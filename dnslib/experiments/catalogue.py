@@ -8,7 +8,7 @@ from dnslib.errors import MisuseError
 from dnslib.experiments.runs import LOSSES, Run, widths_of
 from dnslib.settings import Settings
 
-CYCLE_SEEDS = 1000  # between the seeds of a baseline's cycles: no seed of a study is as large
+CYCLE_SEEDS = 1000  # between the seeds of a baseline's cycles, for studies whose seeds are below
 
 
 class Catalogue:

@@ -1,4 +1,4 @@
-"""Files of a laboratory: names that hold digests of what decides their content, locks, whole or not there."""
+"""Files of a laboratory: named by digests of what decides their content, and either whole or not there."""
 
 import hashlib
 import json

@@ -81,7 +81,7 @@ class Laboratory(Catalogue):
     def history(self, run: Run, from_random: bool = False) -> pd.DataFrame:
         """One row a step of the run itself: step, loss, learning_rate, gradient_norm.
 
-        Steps begin at 0, or with ``from_random`` at the number of those that the network it starts from has behind it.
+        Steps count from 0, or with ``from_random`` from the step count of the network it starts from.
         """
         path = self.train(run) / "history.csv"
         with reading(path, path.parent):

@@ -1,7 +1,5 @@
 """A `Run` says all that decides a network; its key is that of its folder."""
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -46,8 +44,7 @@ class Run:
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits of the record and the code that trains it."""
-        text = json.dumps(asdict(self), sort_keys=True) + code_digest()
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return digests.record_digest(asdict(self) | {"code": code_digest()})
 
     @property
     def total_steps(self) -> int:

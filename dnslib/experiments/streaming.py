@@ -1,7 +1,5 @@
 """What a streaming file does: its sound, and the latency of several, back to back, evicted and paced."""
 
-import hashlib
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,8 +8,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dnslib import digests, export, intervals, profiling
-from dnslib.experiments.files import read_csv, reading, source_digest, write_csv
+from dnslib import digests, export, profiling
+from dnslib.experiments.files import read_csv, reading, write_csv
 from dnslib.locks import waiting
 from dnslib.machine import keep_freed_memory, last_level_cache_mb
 from dnslib.model import Cruse, enhance_many, with_gains
@@ -56,11 +54,8 @@ def measured_once(
     """
     machine = profiling.timing_conditions()
     about = {"files": [(name, str(path.relative_to(outputs))) for name, path in files.items()]}  # the first is at 1x
-    about |= {"protocol": protocol, "paced_rounds": paced_rounds}
-    about["code"] = [source_digest(module) for module in (profiling.latency, intervals)]
-    about |= {"own_code": digests.code_digest([Path(__file__)])}
-    about |= {what: machine[what] for what in ("cpu", "onnxruntime")}
-    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+    about |= {"protocol": protocol, "paced_rounds": paced_rounds, "own_code": digests.code_digest([Path(__file__)])}
+    key = digests.record_digest(about | profiling.decisive(machine))
     path = outputs / "latency" / f"{key}.csv"
     if not path.exists():
         with waiting(path.with_suffix(".lock"), "a measurement of the same files"):

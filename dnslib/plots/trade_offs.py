@@ -167,7 +167,8 @@ def pareto_front(table: pd.DataFrame, x: str = "latency_ratio", y: str = "delta_
     front = table[table["on_front"]].sort_values(x)
     axes.step(front[x], front[y], where="post", color=FAINT, linewidth=2, zorder=1, label="front")
     axes.set_xscale("log")
-    ticks = [share for share in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0) if table[x].min() / 1.3 <= share <= 1.3]
+    low, high = table[x].min() / 1.3, table[x].max() * 1.3
+    ticks = [share for share in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0) if low <= share <= high]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.1, y=0.12)

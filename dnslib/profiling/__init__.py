@@ -7,9 +7,11 @@ Everything here takes paths of files written by `dnslib.export`. ``latency`` hol
 from dnslib.profiling.latency import (
     SELF_CHECK,
     Pace,
+    between_frames,
     clock_lock,
     conditions,
     decaying_frames,
+    decisive,
     latency_table,
     measure_latency,
     measure_times,
@@ -23,8 +25,8 @@ from dnslib.profiling.shares import kernel_times, layer_shares
 from dnslib.profiling.size import ProcessMemory, load, memory_mb, parameter_count, process_memory, weight_bytes
 
 __all__ = [
-    "SELF_CHECK", "Pace", "ProcessMemory", "clock_lock", "conditions", "count_macs", "decaying_frames",
-    "kernel_times", "latency_table", "layer_shares", "load", "macs_by_operator", "measure_latency",
-    "measure_times", "memory_mb", "parameter_count", "process_memory", "round_medians_ms", "self_check_verdict",
-    "time_rounds", "timing_conditions", "weight_bytes",
+    "SELF_CHECK", "Pace", "ProcessMemory", "between_frames", "clock_lock", "conditions", "count_macs",
+    "decaying_frames", "decisive", "kernel_times", "latency_table", "layer_shares", "load", "macs_by_operator",
+    "measure_latency", "measure_times", "memory_mb", "parameter_count", "process_memory", "round_medians_ms",
+    "self_check_verdict", "time_rounds", "timing_conditions", "weight_bytes",
 ]  # fmt: skip

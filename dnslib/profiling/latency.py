@@ -25,9 +25,10 @@ import numpy as np
 import psutil
 import torch
 
+from dnslib import intervals
+from dnslib.digests import code_digest
 from dnslib.errors import MisuseError
 from dnslib.export import StreamingSession, as_frames, flushed_denormals, onnxruntime
-from dnslib.intervals import median_interval
 from dnslib.locks import waiting
 from dnslib.machine import cpu_model, governor, last_level_cache_mb
 from dnslib.progress import track
@@ -85,18 +86,20 @@ def measure_times(
     """The nanoseconds ``(rounds, frames_per_round)`` of each model that `measure_latency` makes its table from."""
     paths = dict(paths)
     reference = reference or next(iter(paths), None)
-    _check_protocol(paths, reference, rounds, frames_per_round, warmup_frames, evict_mb, pace_ms)
+    _check_models(paths, reference)
     frames = decaying_frames(seed=seed) if frames is None else as_frames(frames)
     if self_check:
         paths[SELF_CHECK] = paths[reference]
     openers = {name: partial(_open_step, path) for name, path in paths.items()}
-    before = _between_frames(evict_mb, pace_ms)
+    before = between_frames(evict_mb, pace_ms)
     with flushed_denormals():
         return time_rounds(openers, frames, rounds, frames_per_round, warmup_frames, before=before)
 
 
-def _between_frames(evict_mb: float, pace_ms: float) -> Callable[[], object]:
-    """What happens ahead of every timed frame: eviction, or waiting, or both."""
+def between_frames(evict_mb: float = 0.0, pace_ms: float = 0.0) -> Callable[[], object]:
+    """What happens ahead of every timed frame, as `measure_latency` describes it: eviction, or waiting, or both."""
+    if min(evict_mb, pace_ms) < 0:
+        raise MisuseError(f"Eviction and pace must not be negative, not {evict_mb:g} MB and {pace_ms:g} ms.")
     evict = np.ones(round(evict_mb * 1e6 / 8)).sum
     if not pace_ms:
         return evict
@@ -132,17 +135,13 @@ def _open_step(path: str | os.PathLike) -> Callable[[np.ndarray], None]:
     return StreamingSession(path).step
 
 
-def _check_protocol(paths, reference, rounds, frames_per_round, warmup_frames, evict_mb, pace_ms) -> None:
+def _check_models(paths: Mapping, reference: str) -> None:
     if not paths:
         raise MisuseError("There is no model to measure.")
     if SELF_CHECK in paths:
         raise MisuseError(f"No model may be called {SELF_CHECK!r}: that row is the reference measured twice.")
     if reference not in paths:
         raise MisuseError(f"The reference {reference!r} is not among the models {', '.join(paths)}.")
-    if rounds < 2 or frames_per_round < 1 or min(warmup_frames, evict_mb, pace_ms) < 0:
-        raise MisuseError(
-            "Latency needs at least 2 rounds of at least 1 frame; warm-up, eviction and pace must not be negative."
-        )
 
 
 def time_rounds(
@@ -157,8 +156,11 @@ def time_rounds(
     """Nanoseconds of every call, ``(rounds, frames_per_round)`` per model; all models see the same ``frames``.
 
     In every round the models take turns, in `balanced` order, so that a slow spell of the machine meets all of them. At
-    its turn a model is opened, warmed up and timed. ``before`` is called ahead of every frame and not timed.
+    its turn a model is opened, warmed up and timed. ``before`` is called ahead of every frame and not timed. Raises
+    MisuseError for fewer than two rounds, which tell no interval, or no frames.
     """
+    if rounds < 2 or frames_per_round < 1 or warmup_frames < 0:
+        raise MisuseError("Latency needs at least 2 rounds of at least 1 frame; warm-up must not be negative.")
     names = list(openers)
     times = {name: np.empty((rounds, frames_per_round), np.int64) for name in names}
     with waiting(clock_lock(), "the clock for latencies"), no_collection():
@@ -233,9 +235,9 @@ def latency_table(times_ns: Mapping[str, np.ndarray], reference: str, seed: int 
         latency, speedup = medians[name], medians[reference] / medians[name]
         p95, p99 = np.percentile(times, [95, 99]) / NANOSECONDS_PER_MS
         row = {"model": name, "latency_ms": np.median(latency)}
-        row["ci_low"], row["ci_high"] = median_interval(latency, seed)
+        row["ci_low"], row["ci_high"] = intervals.median_interval(latency, seed)
         row |= {"p95_ms": p95, "p99_ms": p99, "speedup": np.median(speedup)}
-        row["speedup_ci_low"], row["speedup_ci_high"] = median_interval(speedup, seed)
+        row["speedup_ci_low"], row["speedup_ci_high"] = intervals.median_interval(speedup, seed)
         row |= {"rounds": times.shape[0], "frames": times.size}
         rows.append(row)
     return pd.DataFrame(rows)
@@ -275,6 +277,12 @@ def timing_conditions() -> dict[str, object]:
         "python": platform.python_version(),
         "onnxruntime": onnxruntime().__version__,
     }
+
+
+def decisive(conditions: Mapping[str, object]) -> dict[str, object]:
+    """What a time that was kept is found again by, besides its files: some `timing_conditions`, the code that timed."""
+    code = code_digest([Path(__file__), Path(intervals.__file__)])
+    return {"timing_code": code} | {what: conditions[what] for what in ("cpu", "onnxruntime")}
 
 
 def conditions(table) -> str:

@@ -1,7 +1,5 @@
 """One trial: a design made from CRUSE32 and trained on, its latency beside CRUSE32's, its loss on held-out crops."""
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -9,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from dnslib import data, export, intervals, paper, profiling, regrouping
-from dnslib.digests import code_digest
+from dnslib import data, export, paper, profiling, regrouping
+from dnslib.digests import code_digest, record_digest
 from dnslib.experiments import PLAIN, Laboratory, Run, source_digest
 from dnslib.loss import PAPER, LossWeights, compressed_spectral_loss
 from dnslib.model import Cruse, apply_gain
@@ -57,13 +55,10 @@ class Evaluator:
     def folder(self) -> Path:
         """Below ``outputs/search``, named by all that decides an outcome: another machine has another search."""
         reference = self.run(Design(paper.CONFIGURATIONS[REFERENCE]))  # whose key holds how all are trained
-        machine = profiling.timing_conditions()
         about = asdict(self.protocol) | {"reference": reference.key, "seed": VALIDATION_SEED}
-        about |= {what: machine[what] for what in ("cpu", "onnxruntime")}
-        about["code"] = [source_digest(module) for module in (profiling.latency, intervals, export, regrouping)]
-        about["own_code"] = code_digest([Path(__file__)])
-        key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
-        return self.laboratory.outputs / "search" / key
+        about |= profiling.decisive(profiling.timing_conditions())
+        about["own_code"] = [source_digest(export), source_digest(regrouping), code_digest([Path(__file__)])]
+        return self.laboratory.outputs / "search" / record_digest(about)
 
 
 def latency_shares(row: pd.Series) -> tuple[float, float, float]:

@@ -9,7 +9,7 @@ import numpy as np
 from dnslib.errors import MisuseError
 from dnslib.export import flushed_denormals
 from dnslib.machine import one_torch_thread
-from dnslib.profiling import time_rounds
+from dnslib.profiling import between_frames, time_rounds
 from dnslib.sparse_products.kernel import Kernel, Opener, Product
 from dnslib.sparse_products.patterns import Matrices
 
@@ -93,18 +93,14 @@ def race(
 
     With ``evict_mb`` that many MB of other memory are read before every frame, outside the timed region.
     """
-    if rounds < 2 or frames_per_round < 1 or warmup_frames < 0 or evict_mb < 0:
-        raise MisuseError(
-            "A race needs at least 2 rounds of at least 1 frame; warm-up and eviction must not be negative."
-        )
     if not openers:
         raise MisuseError("There is no kernel to race.")
     count, widest = next(iter(openers)).count, max(case.shape[1] for case in openers)
     frames = random_frames(16, count, widest, seed)
-    other = np.ones(round(evict_mb * 1e6 / 8))
+    before = between_frames(evict_mb)
     with one_torch_thread(), flushed_denormals():
         named = {case.name: opener for case, opener in openers.items()}
-        return time_rounds(named, frames, rounds, frames_per_round, warmup_frames, before=other.sum)
+        return time_rounds(named, frames, rounds, frames_per_round, warmup_frames, before=before)
 
 
 def busy_cores(openers: Mapping[Case, Opener], frames: int = 50) -> dict[str, float]:

@@ -190,7 +190,9 @@ def claims_table(path: Path) -> str:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             head, *rows = csv.reader(file)
-    except ValueError:  # empty, or no text at all
+        if any(len(row) != len(head) for row in rows):
+            raise ValueError
+    except ValueError:  # empty, cut off, or no text at all
         return f"<p class='banner'>{path.name} is damaged: run 06_conclusions again.</p>"
     shown = [index for index, name in enumerate(head) if name not in ASIDE]
     head, rows = [head[index] for index in shown], [[row[index] for index in shown] for row in rows]

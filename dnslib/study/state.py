@@ -124,7 +124,8 @@ def _used_by(source: str) -> list[str]:
 def module_files(name: str, package: Path) -> list[Path]:
     """Files of a module of the package: its file, or every file of its folder; of the published weights both."""
     if (package / f"{name}.py").is_file():
-        return [package / f"{name}.py", *(module_files("weights", package) if name == "published" else ())]
+        weights = (package / "weights").glob("*.safetensors") if name == "published" else ()
+        return [package / f"{name}.py", *weights]
     return [path for path in (package / name).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
 
 
