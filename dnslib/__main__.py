@@ -124,7 +124,7 @@ def add_enhance(commands) -> None:
     enhance.add_argument("out", type=a_path, nargs="?", metavar="OUT",
                          help="file or folder: NAME.enhanced.wav or NAME.enhanced/ next to the input")  # fmt: skip
     enhance.add_argument("--model", default="P.500", metavar="MODEL",
-                         help="named weights (P.500), a streaming .onnx or a .safetensors file")  # fmt: skip
+                         help="named weights (default P.500), a streaming .onnx or a .safetensors file")  # fmt: skip
     enhance.add_argument("--precision", choices=("exact", "int8"),
                          help="of weights: exact by default; int8 is fast for large networks")  # fmt: skip
     enhance.add_argument("--overwrite", action="store_true", help="replace outputs that are there already")

@@ -38,7 +38,7 @@ class Settings(BaseModel):
     batch_size: int = Field(8, ge=1, description="crops in a batch")
     crop_seconds: float = Field(0.5, ge=0.5, description="length of a training crop")
     speed_change: float = Field(0.0, ge=0, le=0.5, description="of training crops, at most; of noise 4 times as much")
-    pretrained: bool = Field(False, description="weights that come along in place of trained networks, where there are")
+    pretrained: bool = Field(False, description="pretrained weights in place of trained networks, where there are")
     loss: Literal["paper", "weighted"] = Field("paper", description="weighted: speech kept more, pauses silent")
     look_ahead: int = Field(0, ge=0, le=10, description="frames that a network hears before it decides, 10 ms each")
     learning_rate: float = Field(0.004, gt=0, le=1, description="peak learning rate of AdamW")

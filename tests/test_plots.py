@@ -217,9 +217,9 @@ def test_the_ladder_holds_bars_marks_bounds_and_the_choice(forms):
     labels = axes.get_yticklabels()
     assert [label.get_text() for label in labels] == ["CRUSE32  plain", "CRUSE32  int8", "P.500  plain", "P.500  int8"]
     assert [label.get_fontweight() for label in labels] == ["normal", "bold", "bold", "normal"]
-    (paced,) = [line for line in axes.lines if line.get_label() == "one frame each 10 ms"]
+    (paced,) = [line for line in axes.lines if line.get_label() == "one frame every 10 ms"]
     assert list(paced.get_xdata()) == forms["paced_latency_ms"].tolist()
-    (bounds,) = [lines for lines in axes.collections if lines.get_label() == "lower bound"]
+    (bounds,) = [lines for lines in axes.collections if lines.get_label() == "lower bound, back to back"]
     assert [segment[0, 0] for segment in bounds.get_segments()] == forms["bound_ms"].tolist()
     assert "2.00 ms   1.00x" in texts(plots.ladder(forms))
     assert axes.get_xscale() == "log"
@@ -270,6 +270,7 @@ def test_smooth_training_curves_are_running_means_of_a_fiftieth_of_the_longest_a
     assert ends(long=1000, short=25) == [(19 / 2, 999 - 19 / 2), (19 / 2, 24 - 19 / 2)]
     assert ends(short=20, shorter=9) == [(7 / 2, 19 - 7 / 2), (7 / 2, 8 - 7 / 2)]
     assert ends(few=3) == [(1, 1)]  # a mean of all that there are
+    assert plots.training_curves({"a": ramp(9)}, smooth=True).axes[0].get_ylabel() == "running mean"
 
 
 def test_weights_with_another_delay_share_the_colour_of_their_configuration():

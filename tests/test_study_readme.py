@@ -104,11 +104,8 @@ def test_verdicts_of_several_runs_stand_side_by_side(tmp_path):
     assert claims_table({"a": runs["other"], "b": runs["again"]}).splitlines() == [
         "|  | claim | the paper | a | b |",
         "| --- | --- | --- | --- | --- |",
-        "| C1 | it is fast | 3x | **not reproduced**: 1x. none of it. | **reproduced**: 3x |",
+        "| C1 | it is fast | 3x | **not reproduced**: 1x | **reproduced**: 3x |",
     ]
-    claims = runs["again"] / "results" / "claims.csv"
-    claims.write_text(claims.read_text().replace("C1", "C8"))  # of which a part is told, not judged
-    assert claims_table({"b": runs["again"]}).splitlines()[2].endswith("| **reproduced**: 3x. all of it. |")
 
 
 def test_recordings_are_called_so():

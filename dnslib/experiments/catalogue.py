@@ -78,7 +78,7 @@ class Catalogue:
     def network(self, name: str, seed: int | None = None) -> Run:
         """What Figure 1 shows under a name: the baselines from scratch, the others pruned and fine-tuned.
 
-        With the setting ``pretrained``, the weights that come along, of the names that have some.
+        With the setting ``pretrained``, the pretrained weights, of the names that have some.
         """
         s = self.settings
         if s.pretrained and published.published_name(name, s.look_ahead) in published.available():

@@ -230,7 +230,7 @@ class Laboratory(Catalogue):
         back to back, and a second time with the caches filled with other data before every frame: the columns that
         begin with ``cold_``. A network that the last-level cache holds gains from the first, one that runs once in
         10 ms beside other programs lives nearer to the second. With ``paced_rounds``, a third time, in so many rounds,
-        one frame each 10 ms and nothing in between: ``paced_``. The machine and its load before the measurement stand
+        one frame every 10 ms and nothing in between: ``paced_``. The machine and its load before the measurement stand
         in columns of their own (`profiling.conditions` says them).
         """
         pairs = {name: model if isinstance(model, tuple) else (model, PLAIN) for name, model in models.items()}

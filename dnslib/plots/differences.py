@@ -78,14 +78,17 @@ def gains(
 ) -> Figure:
     """A difference and its 95 % interval along a quantity ``x``, a line a configuration, side by side at each value.
 
-    Broken lines: weights with a shorter delay than others of the same configuration.
+    Every second value has a shaded band. Broken lines: weights with a shorter delay than others of their configuration.
     """
     needed(table, ["configuration", x, metric])
     figure, axes = plt.subplots(figsize=(9, 4.2))
     axes.axhline(0, color=INK, linewidth=1.2, zorder=1)
     names = list(dict.fromkeys(table["configuration"]))
     places = sorted(table[x].unique())
-    step = 0.06 * min((b - a for a, b in pairwise(places)), default=1.0)  # so that the bars do not hide each other
+    width = min((b - a for a, b in pairwise(places)), default=1.0)
+    step = 0.8 * width / max(len(names), 8)  # so that the bars do not hide each other, nor pass for the next value
+    for place in places[::2]:
+        axes.axvspan(place - width / 2, place + width / 2, color="#f3f5f7", zorder=0)
     for index, (name, shade) in enumerate(colours(names).items()):
         rows = table[table["configuration"] == name].sort_values(x)
         bars = error_bars(rows, metric)

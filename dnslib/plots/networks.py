@@ -96,6 +96,7 @@ def training_curves(
             axes.plot(there[x], there[column], color=shade, label=name, marker=marker, markersize=5)
         axes.set_title(column.replace("_", " "))
         axes.set_xlabel(x)
+        axes.set_ylabel("running mean" if smooth else "")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if len(histories) > 1:
         panels[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from dnslib.plots.look import BLUE, INK, MUTED, ORANGE, colour, error_bars, figure_function, name_rows, needed
 
 FORM_ALPHAS = {"plain": 0.35, "exact": 0.65, "int8": 1.0}
-CONDITIONS = {"paced_latency_ms": ("o", "one frame each 10 ms"), "cold_latency_ms": ("s", "caches evicted")}
+CONDITIONS = {"paced_latency_ms": ("o", "one frame every 10 ms"), "cold_latency_ms": ("s", "caches evicted")}
 
 
 @figure_function
@@ -90,7 +90,9 @@ def ladder(table: pd.DataFrame) -> Figure:
         if column in table:
             axes.plot(table[column], rows, mark, color=INK, fillstyle="none", markersize=5.5, label=label)
     if "bound_ms" in table:
-        axes.vlines(table["bound_ms"], rows - 0.4, rows + 0.4, color="black", linewidth=2.2, label="lower bound")
+        axes.vlines(
+            table["bound_ms"], rows - 0.4, rows + 0.4, color="black", linewidth=2.2, label="lower bound, back to back"
+        )
     columns = ["latency_ms", *(column for column in (*CONDITIONS, "bound_ms") if column in table)]
     low, high = table[columns].min().min(), table[columns].max().max()
     axes.set_xscale("log")

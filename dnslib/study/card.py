@@ -181,7 +181,7 @@ def mean_of_seeds(values: pd.Series) -> str:
 
 def deployment_table(folders: Iterable[Path]) -> str:
     """How much faster each network's chosen form is, on the processor of each run."""
-    head = ["", "processor", "ms a frame", "back to back", "cold caches", "one frame each 10 ms, as in a call"]
+    head = ["", "processor", "ms a frame", "back to back", "cold caches", "one frame every 10 ms, as in a call"]
     chosen = [
         [
             f"{row['configuration']} {row['form']}",

@@ -14,8 +14,6 @@ from dnslib.paper import PRUNED
 from dnslib.paths import PROJECT, resolve, write_atomically
 from dnslib.study import provenance
 
-TOLD_NOT_JUDGED = ("C8", "C12")  # claims of which a part is not judged: the reason says what came out, or was not tried
-
 
 def update(outputs: Path, readme: Path = PROJECT / "README.md") -> None:
     """Replace what stands between the markers of ``readme`` by the results below ``outputs``."""
@@ -89,24 +87,15 @@ def row_of(path: Path, configuration: str) -> dict[str, str]:
 
 
 def claims_table(runs: Mapping[str, Path]) -> str:
-    """Every claim with its verdict and figure in each of several runs, which all judged the same claims.
-
-    The reason stands behind a verdict that is another one than "reproduced", and where a part is told, not judged.
-    """
+    """Every claim with its verdict and figure in each of several runs, which all judged the same claims."""
     claims = {name: rows(outputs / "results" / "claims.csv") for name, outputs in runs.items()}
     *_, latest = claims.values()  # in the words of today
-    judged = [[verdict_cell(claim) for claim in run] for run in claims.values()]
+    judged = [[f"**{claim['verdict']}**: {claim['measured']}" for claim in run] for run in claims.values()]
     cells = [
         [claim["id"], claim["statement"], claim["published"], *found]
         for claim, *found in zip(latest, *judged, strict=True)
     ]
     return table(["", "claim", "the paper", *claims], cells, left=3 + len(claims))
-
-
-def verdict_cell(claim: dict[str, str]) -> str:
-    plain = claim["verdict"] == "reproduced" and claim["id"] not in TOLD_NOT_JUDGED
-    reason = "" if plain else f". {claim['reason']}"
-    return f"**{claim['verdict']}**: {claim['measured']}{reason}"
 
 
 def figure(outputs: Path) -> list[str]:
