@@ -19,6 +19,7 @@ from IPython.display import HTML
 from pandas.io.formats.style import Styler
 
 from dnslib.errors import MisuseError
+from dnslib.intervals import interval_columns
 from dnslib.machine import cpu_model, governor, installed_version, usable_cores
 
 TARGET_LUFS = -23.0  # broadcast loudness (EBU R 128), comfortable beside system sounds
@@ -127,11 +128,11 @@ def table(
 def readable(frame: pd.DataFrame, digits: int | Mapping[str, int] = 2) -> pd.DataFrame:
     """Text cells: rounded, with "1.64 [1.60, 1.69]" for a column and its interval, and words and units as headings.
 
-    An interval is ``<column>_ci_low`` and ``<column>_ci_high``, or plain ``ci_low`` and ``ci_high`` right behind the
-    column. ``digits`` are the decimals of all columns, or of those named (others: 2). Missing values are "–".
+    Which columns are intervals, `dnslib.intervals.interval_columns` tells. ``digits`` are the decimals of all columns,
+    or of those named (others: 2). Missing values are "–".
     """
     decimals = digits if isinstance(digits, Mapping) else dict.fromkeys(frame.columns, digits)
-    bounds = interval_columns(frame)
+    bounds = interval_columns(frame.columns)
     cells = {}
     for name, heading in headings(frame).items():
         places = decimals.get(name, 2)
@@ -143,20 +144,9 @@ def readable(frame: pd.DataFrame, digits: int | Mapping[str, int] = 2) -> pd.Dat
     return pd.DataFrame(cells, index=frame.index, dtype=object)
 
 
-def interval_columns(frame: pd.DataFrame) -> dict[str, tuple[str, str]]:
-    """Which columns are the bounds of which: {"latency_ms": ("ci_low", "ci_high")}."""
-    found, names = {}, list(frame.columns)
-    for name, following in zip(names, names[1:] + [""], strict=True):
-        if f"{name}_ci_low" in names and f"{name}_ci_high" in names:
-            found[name] = (f"{name}_ci_low", f"{name}_ci_high")
-        elif following == "ci_low" and "ci_high" in names:
-            found[name] = ("ci_low", "ci_high")
-    return found
-
-
 def headings(frame: pd.DataFrame) -> dict[str, str]:
     """Column -> heading, of the columns that are not the bounds of another."""
-    used = {bound for pair in interval_columns(frame).values() for bound in pair}
+    used = {bound for pair in interval_columns(frame.columns).values() for bound in pair}
     return {name: heading(name) for name in frame.columns if name not in used}
 
 

@@ -1,7 +1,8 @@
 """95 % intervals: of means over clips, of medians over rounds, of means over a few seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,20 @@ class Interval:
     ci_low: float
     ci_high: float
     count: int
+
+
+def interval_columns(columns: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Which columns of a table are the bounds of which, {"latency_ms": ("ci_low", "ci_high")}.
+
+    They are ``<column>_ci_low`` and ``<column>_ci_high``, or plain ``ci_low`` and ``ci_high`` right behind the column.
+    """
+    found, names = {}, list(columns)
+    for name, following in pairwise([*names, ""]):
+        if {f"{name}_ci_low", f"{name}_ci_high"} <= set(names):
+            found[name] = (f"{name}_ci_low", f"{name}_ci_high")
+        elif following == "ci_low" and "ci_high" in names:
+            found[name] = ("ci_low", "ci_high")
+    return found
 
 
 def bootstrap_interval(values: Sequence[float], resamples: int = 4999, seed: int = 0) -> Interval:

@@ -118,13 +118,6 @@ def test_readable_cells_by_hand(tidy):
     assert display.readable(tidy, 1)["ΔOVRL"][1] == "−0.2 [−0.3,\u00a0−0.2]"
 
 
-def test_plain_bounds_belong_to_the_column_before_them_only(tidy):
-    assert display.interval_columns(tidy) == {
-        "latency_ms": ("ci_low", "ci_high"),
-        "delta_ovrl": ("delta_ovrl_ci_low", "delta_ovrl_ci_high"),
-    }
-
-
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

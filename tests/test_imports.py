@@ -12,7 +12,8 @@ import dnslib
 PACKAGE = Path(__file__).resolve().parents[1] / "dnslib"
 LAYERS = [  # a module may import modules of earlier layers only: no sideways, no circles
     {"digests", "errors", "machine", "sampling"},
-    {"stft", "paper", "plots", "display", "progress", "paths", "intervals"},
+    {"intervals", "paths", "stft", "paper", "progress"},
+    {"plots", "display"},
     {"locks", "processes"},
     {"settings", "gru", "loss", "debian", "ideal"},
     {"model", "claims"},

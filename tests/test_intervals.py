@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
-from dnslib.intervals import Interval, bootstrap_interval, median_interval, paired_interval, student_interval
+from dnslib.intervals import (
+    Interval,
+    bootstrap_interval,
+    interval_columns,
+    median_interval,
+    paired_interval,
+    student_interval,
+)
 
 
 def test_interval_agrees_with_the_normal_one_for_many_values():
@@ -88,3 +95,12 @@ def test_the_mean_is_held_by_95_of_100_intervals():
     intervals = [student_interval(pd.Series(rng.normal(1.0, 2.0, 3))) for _ in range(2000)]
     held = np.mean([low <= 1.0 <= high for low, high in intervals])
     assert held == pytest.approx(0.95, abs=0.02)
+
+
+def test_plain_bounds_belong_to_the_column_before_them_only():
+    """A latency with plain bounds, a difference with named ones, and a number that has none."""
+    columns = ["latency_ms", "ci_low", "ci_high", "rounds", "delta_ovrl", "delta_ovrl_ci_low", "delta_ovrl_ci_high"]
+    assert interval_columns(columns) == {
+        "latency_ms": ("ci_low", "ci_high"),
+        "delta_ovrl": ("delta_ovrl_ci_low", "delta_ovrl_ci_high"),
+    }

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dnslib.errors import MisuseError
+from dnslib.intervals import interval_columns
 
 INK, MUTED, FAINT = "#22303c", "#6b7a88", "#d9dfe4"
 BLUE, ORANGE, GREEN = "#0173b2", "#de8f05", "#029e73"  # seaborn's colour-blind safe palette
@@ -114,10 +115,8 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
 
 def error_bars(table: pd.DataFrame, column: str) -> np.ndarray | None:
     """Distances (2, rows) from a column to the ends of its interval; None when the table has no interval for it."""
-    low, high = f"{column}_ci_low", f"{column}_ci_high"
-    if low not in table and list(table.columns).index(column) + 1 < len(table.columns):
-        following = table.columns[list(table.columns).index(column) + 1]
-        low, high = ("ci_low", "ci_high") if following == "ci_low" else (low, high)  # plain names: the column before
-    if low not in table or high not in table:
+    bounds = interval_columns(table.columns).get(column)
+    if bounds is None:
         return None
-    return np.array([table[column] - table[low], table[high] - table[column]], dtype=float).clip(min=0)
+    low, high = (table[bound] for bound in bounds)
+    return np.array([table[column] - low, high - table[column]], dtype=float).clip(min=0)

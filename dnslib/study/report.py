@@ -125,6 +125,19 @@ def section(name: str, path: Path) -> Section | None:
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     body, _ = exporter.from_notebook_node(notebook, {"metadata": {"path": str(path.parent)}})
     soup = BeautifulSoup(body, "html.parser")
+    fetch_nothing(soup)
+    for tag in soup.select("a.anchor-link"):
+        tag.decompose()  # the contents lead there
+    make_ids_unique(soup, name, styled=bind_styles(soup, name))
+    for tag in soup.select("table"):
+        tag.wrap(soup.new_tag("div", attrs={"class": "wide"}))
+    top = soup.find("h1")
+    headings = tuple((tag["id"], tag.get_text()) for tag in soup.find_all("h2") if tag.get("id"))
+    return Section(name, top.get_text() if top else name, headings, str(soup))
+
+
+def fetch_nothing(soup: BeautifulSoup) -> None:
+    """Leave out whatever a browser would load from elsewhere: the report is one file, and tells nobody who reads it."""
     for tag in soup.find_all(LOADS):
         if fetches(tag):
             tag.replace_with(soup.new_string(f"[{tag.name} left out: it would be fetched from the network]"))
@@ -132,22 +145,20 @@ def section(name: str, path: Path) -> Section | None:
         tag["style"] = IN_STYLE.sub("none", tag["style"])
     for tag in soup.find_all("style"):
         tag.string = Stylesheet(IN_STYLE.sub("none", tag.get_text()))
-    for tag in soup.select("a.anchor-link"):
-        tag.decompose()  # the contents lead there
-    styled = bind_styles(soup, name)
+
+
+def make_ids_unique(soup: BeautifulSoup, name: str, styled: set[str]) -> None:
+    """Put a notebook's name before its ids and the links to them, as two notebooks, or one, may repeat a heading.
+
+    Those that are ``styled`` have names of their own already.
+    """
     taken = Counter()
     for tag in soup.find_all(id=lambda value: value and value not in styled):
-        # the same heading may stand in two notebooks, or twice in one
         again = f"-again{taken[tag['id']]}" if tag["id"] in taken else ""
         taken[tag["id"]] += 1
         tag["id"] = f"{name}--{tag['id']}{again}"
     for tag in soup.select("a[href^='#']"):
         tag["href"] = f"#{name}--{tag['href'][1:]}"
-    for tag in soup.select("table"):
-        tag.wrap(soup.new_tag("div", attrs={"class": "wide"}))
-    top = soup.find("h1")
-    headings = tuple((tag["id"], tag.get_text()) for tag in soup.find_all("h2") if tag.get("id"))
-    return Section(name, top.get_text() if top else name, headings, str(soup))
 
 
 def bind_styles(soup: BeautifulSoup, name: str) -> set[str]:
