@@ -21,7 +21,7 @@ import numpy as np
 
 from dnslib import profiling
 from dnslib.errors import MisuseError
-from dnslib.export import INPUT, flushed_denormals, onnxruntime, session_of
+from dnslib.export import INPUT, StatefulSession, bound, flushed_denormals, session_of
 from dnslib.paths import resolve
 from dnslib.stft import BINS
 
@@ -112,38 +112,25 @@ def labels(paths: Sequence[Path]) -> dict[str, Path]:
     return {str(path): path for path in paths}  # a.onnx and a.ort in one folder
 
 
-class AnySession:
+class AnySession(StatefulSession):
     """A streaming network ready to run; ``step(index)`` gives it one of its prepared frames. States stay inside."""
 
     def __init__(self, path: str | os.PathLike, seed: int = 0):
-        ort = onnxruntime()
-        self.session = session_of(path)
-        self.roles = recognise(*described(self.session, path), path)
-        frame, states, results = self.roles.frame, self.roles.states, self.roles.results
-        self.frames = example_frames(frame, seed)
-        self._frame = ort.OrtValue.ortvalue_from_numpy(self.frames[0].copy())
-        sets = [[ort.OrtValue.ortvalue_from_numpy(state.zeros()) for state, _ in states] for _ in range(2)]
-        sizes = self._result_sizes(path)
-        outputs = [ort.OrtValue.ortvalue_from_numpy(np.zeros(sizes[v.name], v.dtype)) for v in results]
-        self._buffers = (sets, outputs)  # a binding borrows their memory and does not keep them
-        self._bindings = []
-        for before, after in (sets, sets[::-1]):  # what one step writes the next one reads
-            binding = self.session.io_binding()
-            binding.bind_ortvalue_input(frame.name, self._frame)
-            for value, buffer in zip(results, outputs, strict=True):
-                binding.bind_ortvalue_output(value.name, buffer)
-            for (state, following), old, new in zip(states, before, after, strict=True):
-                binding.bind_ortvalue_input(state.name, old)
-                binding.bind_ortvalue_output(following.name, new)
-            self._bindings.append(binding)
-        self._turn = 0
+        session = session_of(path)
+        self.roles = recognise(*described(session, path), path)
+        self.frames = example_frames(self.roles.frame, seed)
+        self._frame = bound(self.frames[0].copy())
+        sizes = self._result_sizes(session, path)
+        outputs = {value.name: bound(np.zeros(sizes[value.name], value.dtype)) for value in self.roles.results}
+        states = {state.name: (state.zeros(), following.name) for state, following in self.roles.states}
+        super().__init__(session, {self.roles.frame.name: self._frame}, outputs, states)
 
-    def _result_sizes(self, path) -> dict[str, tuple[int, ...]]:
+    def _result_sizes(self, session, path) -> dict[str, tuple[int, ...]]:
         """Shapes of all outputs after one frame; a file may leave them open, and states must keep theirs."""
         feeds = {self.roles.frame.name: self.frames[0]} | {s.name: s.zeros() for s, _ in self.roles.states}
-        names = [value.name for value in self.session.get_outputs()]
+        names = [value.name for value in session.get_outputs()]
         try:
-            sizes = {n: v.shape for n, v in zip(names, self.session.run(names, feeds), strict=True)}
+            sizes = {n: v.shape for n, v in zip(names, session.run(names, feeds), strict=True)}
         except Exception as error:  # the runtime's exceptions share no base class
             raise MisuseError(f"{path} does not run on one frame: {str(error).splitlines()[0]}") from None
         for state, following in self.roles.states:
@@ -155,8 +142,7 @@ class AnySession:
     def step(self, index: int) -> None:
         """Run one frame; the time of this call is the latency."""
         self._frame.update_inplace(self.frames[index])
-        self.session.run_with_iobinding(self._bindings[self._turn])
-        self._turn = 1 - self._turn
+        self.run()
 
 
 def described(session, path) -> tuple[list[Value], list[Value]]:

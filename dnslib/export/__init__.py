@@ -11,8 +11,10 @@ t - n: whoever runs the file multiplies the spectrum of n frames before.
 from dnslib.export.files import FORMS, export_streaming
 from dnslib.export.graph import INPUT, NEXT, OUTPUT
 from dnslib.export.sessions import (
+    StatefulSession,
     StreamingSession,
     as_frames,
+    bound,
     flushed_denormals,
     initial_states,
     look_ahead,
@@ -25,7 +27,7 @@ from dnslib.export.sessions import (
 from dnslib.export.spectral import SpectralSession
 
 __all__ = [
-    "FORMS", "INPUT", "NEXT", "OUTPUT", "SpectralSession", "StreamingSession", "as_frames", "export_streaming",
-    "flushed_denormals", "initial_states", "look_ahead", "onnxruntime", "open_session", "run_streaming",
-    "session_of", "session_options",
+    "FORMS", "INPUT", "NEXT", "OUTPUT", "SpectralSession", "StatefulSession", "StreamingSession", "as_frames", "bound",
+    "export_streaming", "flushed_denormals", "initial_states", "look_ahead", "onnxruntime", "open_session",
+    "run_streaming", "session_of", "session_options",
 ]  # fmt: skip

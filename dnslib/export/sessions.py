@@ -129,20 +129,33 @@ class StatefulSession:
 
     Two sets of state buffers take turns: what one run writes the next one reads, so that nothing is copied or
     allocated between frames, as in a program that deploys the network. ``inputs`` and ``outputs`` are bound for good.
+    ``states`` are zeros and the name of the output that is the next value, by the name of the input: unless given,
+    every other input, whose next value has its name and ``_next``.
     """
 
-    def __init__(self, session, inputs: Mapping[str, object], outputs: Mapping[str, object]):
+    def __init__(
+        self,
+        session,
+        inputs: Mapping[str, object],
+        outputs: Mapping[str, object],
+        states: Mapping[str, tuple[np.ndarray, str]] | None = None,
+    ):
         self.session = session
-        self._zeros = _zeros(session, set(inputs))
-        self._states = [{name: _buffer(zero.shape) for name, zero in self._zeros.items()} for _ in range(2)]
-        self._bindings = [self._bind(*states, inputs, outputs) for states in (self._states, self._states[::-1])]
+        if states is None:
+            states = {name: (zeros, name + NEXT) for name, zeros in _zeros(session, set(inputs)).items()}
+        self._zeros, self._following = ({name: state[part] for name, state in states.items()} for part in (0, 1))
+        self._states = [{name: _buffer(zeros) for name, zeros in self._zeros.items()} for _ in range(2)]
+        self._bound = (inputs, outputs)  # a binding borrows their memory and does not keep them
+        self._bindings = [self._bind(*turn) for turn in (self._states, self._states[::-1])]
         self.reset()
 
-    def _bind(self, states: dict, next_states: dict, inputs: Mapping, outputs: Mapping):
+    def _bind(self, states: dict, next_states: dict):
+        inputs, outputs = self._bound
+        following = {self._following[name]: state for name, state in next_states.items()}
         binding = self.session.io_binding()
         for name, value in {**inputs, **states}.items():
             binding.bind_ortvalue_input(name, value)
-        for name, value in {**outputs, **{name + NEXT: state for name, state in next_states.items()}}.items():
+        for name, value in {**outputs, **following}.items():
             binding.bind_ortvalue_output(name, value)
         return binding
 
@@ -163,7 +176,7 @@ class StreamingSession(StatefulSession):
     def __init__(self, path: str | os.PathLike, options=None):
         session = open_session(path, options)
         self.look_ahead = look_ahead(session)  # frames
-        self._frame = _buffer((1, 1, 1, BINS))
+        self._frame = _buffer(np.zeros((1, 1, 1, BINS), np.float32))
         self._gain_values = np.zeros((1, 1, 1, BINS), np.float32)
         super().__init__(session, {INPUT: self._frame}, {OUTPUT: bound(self._gain_values)})
 
@@ -183,8 +196,9 @@ def bound(values: np.ndarray):
     return onnxruntime().OrtValue.ortvalue_from_numpy(values)
 
 
-def _buffer(shape: tuple[int, ...]):
-    return onnxruntime().OrtValue.ortvalue_from_shape_and_type(shape, np.float32, "cpu", 0)
+def _buffer(values: np.ndarray):
+    """Memory of the runtime's own, as large as these values."""
+    return onnxruntime().OrtValue.ortvalue_from_shape_and_type(values.shape, values.dtype.type, "cpu", 0)
 
 
 def as_frames(log_power: np.ndarray) -> np.ndarray:
