@@ -117,8 +117,9 @@ def test_a_figure_that_is_there_is_shown_with_the_notebooks(outputs):
     lines = block(outputs).splitlines()
     assert lines[0].startswith("![")
     assert lines[0].endswith("(outputs/figure_1.png)")
-    assert "(outputs/results/)" in lines[2]
-    assert lines[4].startswith("| configuration |")
+    assert lines[2].startswith("Speedup (back to back, logarithmic) against DNSMOS.")
+    assert "(outputs/results/)" in lines[4]
+    assert lines[6].startswith("| configuration |")
 
 
 def test_an_interval_keeps_its_sign():
