@@ -108,8 +108,8 @@ def figure(outputs: Path) -> list[str]:
         f"![Figure 1 of the paper, measured again: latency and quality]({folder}/{picture.name})",
         "",
         "Speedup (back to back, logarithmic) against DNSMOS. Bars are 95 % intervals over clips, wide because clips "
-        "differ: to compare networks use the paired ΔOVRL below. Lines are quadratic trends without CRUSE16; P.875 decides "
-        "most of their R².",
+        "differ: to compare networks use the paired ΔOVRL below. Lines are quadratic trends without CRUSE16; P.875 "
+        "decides most of their R².",
         "",
         f"[The executed notebooks]({folder}/), [their results]({folder}/results/).",
         "",
