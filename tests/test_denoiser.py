@@ -8,13 +8,14 @@ import tracemalloc
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from conftest import biased
 from onnx import TensorProto, helper
 from safetensors.torch import save_file
 
-from dnslib import CONFIGURATIONS, Denoiser, MisuseError, enhance
+from dnslib import CONFIGURATIONS, Denoiser, MisuseError, enhance, pretrained
 from dnslib import denoiser as denoiser_module
 from dnslib.denoiser import overhead_rounds_us
 from dnslib.export import StreamingSession, export_streaming
@@ -148,6 +149,27 @@ def test_numpys_public_transforms_serve_as_well(path, monkeypatch):
 
 
 # delay
+
+
+@pytest.mark.parametrize("name", ["P.875", "P.875-20ms"])
+def test_a_program_of_ones_own_needs_what_the_readme_says_and_no_more(name, tmp_path):
+    """One that knows NumPy, ONNX Runtime and the README's words gets the sound that `enhance` gives."""
+    network, x = pretrained(name), noise(16_000)
+    session = onnxruntime.InferenceSession(export_streaming(network, tmp_path / "net.onnx"))
+    look_ahead = int(session.get_modelmeta().custom_metadata_map["look_ahead"])
+    window = np.sqrt(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(320) / 320))
+    states = {one.name: np.zeros(one.shape, np.float32) for one in session.get_inputs() if one.name != "log_power"}
+    padded, y, spectra = np.pad(x, (160, 320 + 160 * look_ahead)), np.zeros(x.size + 960), []
+    for start in range(0, padded.size - 319, 160):
+        spectra.append(np.fft.rfft(window * padded[start : start + 320]))
+        seen = ((np.log10(np.abs(spectra[-1]) ** 2 + 1e-7) + 2) / 2).astype(np.float32).reshape(1, 1, 1, 161)
+        values = session.run(None, {"log_power": seen, **states})
+        answer = dict(zip([one.name for one in session.get_outputs()], values, strict=True))
+        states = {state: answer[f"{state}_next"] for state in states}
+        if len(spectra) > look_ahead:
+            place = 160 * (len(spectra) - 1 - look_ahead)
+            y[place : place + 320] += window * np.fft.irfft(spectra[-1 - look_ahead] * answer["gain"].reshape(-1))
+    np.testing.assert_allclose(y[160 : 160 + x.size], enhance(network, x), atol=1e-6)
 
 
 def test_the_latency_is_the_longest_way_of_a_sample(denoiser, latency):
