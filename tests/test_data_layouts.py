@@ -155,12 +155,49 @@ def test_what_the_synthesiser_of_the_challenge_made_is_left_alone(tmp_path):
         "datasets_fullband/read_speech", "datasets_fullband/noise"]  # fmt: skip
 
 
+@pytest.mark.parametrize("suffix", ["", "_fullband"])
+def test_corpora_are_no_copies_where_mixtures_lie_beside_them(suffix, tmp_path):
+    base = tmp_path / "datasets"
+    write(base, [f"clean{suffix}/read_speech/a.wav", f"noise{suffix}/--9VR_F7CtY.wav", "noisy/mixed.wav"])
+    layout = layouts.recognise(tmp_path)
+    assert (layout.speech, layout.noise) == ((base / f"clean{suffix}",), (base / f"noise{suffix}",))
+
+
 def test_corpora_beside_a_clean_folder_are_taken_too(tmp_path):
     write(
         tmp_path,
         ["pdns_training_set/raw/clean/read_speech/a.wav", "datasets/read_speech/b.wav", "datasets/noise/c.wav"],
     )
     assert {root.name for root in layouts.recognise(tmp_path).speech} == {"clean", "read_speech"}
+
+
+ROOMS = {name: source for name, source in RESPONSES.items() if name.startswith("SLR28")} | {
+    "SLR28/RIRS_NOISES/simulated_rirs/smallroom/Room001/Room001-00003.wav": "smallroom/Room001"
+}
+
+
+@pytest.mark.parametrize("names", [("speech", "noise", "rir"), ("clean", "noises", "impulse_responses")])
+def test_rooms_of_slr28_are_told_apart_and_its_noises_are_no_rooms_in_any_layout(names, tmp_path):
+    speech, noise, rooms = names
+    write(
+        tmp_path,
+        [f"{speech}/ann/a/1.wav", f"{noise}/rain/1.wav", *(f"{rooms}/{one}" for one in [*ROOMS, *NO_RESPONSES])],
+    )
+    layout = layouts.recognise(tmp_path)
+    found = {one.name: layout.room_source(one.name) for one in layout.items("rooms", [])}
+    assert {name.removeprefix(f"{rooms}/"): source for name, source in found.items()} == ROOMS
+
+
+def test_an_unpacked_slr28_is_no_noise(tmp_path):
+    write(
+        tmp_path,
+        ["LibriSpeech/train-clean-100/19/198/19-198-0000.wav", *(f"RIRS_NOISES/{name[18:]}" for name in NO_RESPONSES)],
+    )
+    with pytest.raises(MisuseError, match="has no folder noise/"):
+        layouts.recognise(tmp_path)
+    write(tmp_path, ["noise/rain/1.wav"])
+    layout = layouts.recognise(tmp_path)
+    assert (layout.noise, layout.items("rooms", [])) == ((tmp_path / "noise",), [])
 
 
 def voicebank_tree(root):
@@ -213,6 +250,13 @@ def test_voicebank_pairs_by_name_and_says_so_where_it_cannot(tmp_path):
         prepared(tmp_path / "vb", tmp_path / "b")
 
 
+def test_what_macos_adds_to_an_archive_is_not_taken_for_the_corpus(tmp_path):
+    voicebank_tree(tmp_path / "vb")
+    write(tmp_path / "vb" / "__MACOSX", ["clean_testset_wav/._p232_001.wav", "noisy_testset_wav/._p232_001.wav"])
+    layout = layouts.recognise(tmp_path / "vb")
+    assert {one.parent for one in (*layout.speech, *layout.noise)} == {tmp_path / "vb"}
+
+
 def test_voicebank_without_its_log_says_what_is_needed(tmp_path):
     voicebank_tree(tmp_path / "vb")
     (tmp_path / "vb" / "logfiles" / "log_testset.txt").unlink()
@@ -226,12 +270,14 @@ def test_ms_snsd_joins_kinds_of_noise_and_leaves_its_mixtures_alone(tmp_path):
                  "clean_train/mic_F01_sa1.wav", "clean_train/mic_F02_sa1.wav", "clean_test/clnsp0.wav",
                  "clean_test/clnsp10.wav", "noise_train/AirConditioner_1.wav", "noise_train/AirConditioner_10.wav",
                  "noise_test/AirConditioner_1.wav", "noise_train/Babble_1.wav", "noise_test/Typing_2.wav",
+                 "noise_train/NeighborSpeaking_1.wav", "noise_test/Neighbor_4.wav",
                  "NoisySpeech_training/noisy1_SNRdb_0.0_clnsp1.wav", "CleanSpeech_training/clnsp1.wav"])  # fmt: skip
     corpora = prepared(root, tmp_path)
     assert set(by_name(corpora, "speech").values()) == {"p234", "p241", "F01", "F02", "clnsp"}
     assert {s for s in by_name(corpora, "noise").values() if s[:7] != "babble-"} == {
         "AirConditioner",
         "Babble",
+        "NeighborSpeaking",
         "Typing",
     }
 
@@ -274,10 +320,21 @@ def test_speech_in_rooms_is_no_room_and_not_clean(name, tmp_path):
     ("name", "speaker"),
     [("LibriSpeech/train-clean-100/19/198/19-198-0000.flac", "19"), ("LibriSpeech/dev-other/84/121123/x.flac", "84"),
      ("VCTK/wav48_silence_trimmed/p225/p225_001_mic1.flac", "p225"), ("VCTK/wav48/p226/p226_001.wav", "p226"),
-     ("arctic/bdl/wav/a0001.wav", "bdl"), ("one/wav/a.wav", "one")],
+     ("arctic/bdl/wav/a0001.wav", "bdl"), ("one/wav/a.wav", "one"), ("one/ann/wav/monday/a.wav", "ann"),
+     ("speech/LibriSpeech/train-clean-100/19/198/19-198-0000.flac", "19"),
+     ("VCTK/VCTK-Corpus/wav48/p225/p225_001.wav", "p225")],
 )  # fmt: skip
 def test_speakers_are_found_below_folders_of_subset_and_format(name, speaker):
     assert sources.speech_sources({name: 5.0}, "speech") == {name: speaker}
+
+
+@pytest.mark.parametrize(
+    ("stem", "source"),
+    [("p226_001", "p226"), ("19-198-0000", "19"), ("clnsp12", "clnsp"), ("0000", "numbered"), ("0011", "numbered"),
+     ("03a01Fa", "numbered"), ("bob", "bob")],
+)  # fmt: skip
+def test_numbers_alone_tell_no_speakers_apart(stem, source):
+    assert sources.first_field(f"clean/{stem}.wav") == source
 
 
 @pytest.mark.parametrize(
@@ -307,6 +364,12 @@ def test_a_folder_of_none_of_the_layouts_is_told_what_is_accepted_in_one_line(tm
         ("test_set", ["real_recordings/audioset_realrec_car_x.wav", "synthetic/no_reverb/noisy/n.wav"],
          ["synthetic/no_reverb/clean/clean_fileid_1.wav"]),
         ("dev_testset", ["ms_realrec_1.wav"], []),
+        ("personalized_dev_testset", ["noisy_testclips/ms_realrec_A1.wav"], ["enrollment/primary_A1.wav"]),
+        ("track_2", ["real_recordings/noisy/a.wav", "synthetic/noisy/b.wav"],
+         ["real_recordings/adaptation_data/p1.wav"]),
+        ("DNS-Challenge", ["datasets/test_set/synthetic/no_reverb/noisy/n.wav",
+                           "datasets/test_set/real_recordings/r.wav"],
+         ["datasets/test_set/synthetic/no_reverb/clean/c.wav"]),
     ],
 )  # fmt: skip
 def test_noisy_clips_of_the_challenges_test_sets(folder, noisy, other, tmp_path):

@@ -129,10 +129,11 @@ def read_as_is(path: Path | io.BytesIO) -> tuple[np.ndarray, int]:
 
 def decoded(path: Path | io.BytesIO) -> tuple[np.ndarray, int]:
     """`read_as_is` of what may be silent, as the output of a denoiser may."""
+    file = os.fsencode(path) if isinstance(path, Path) else path  # bytes: a name need not be UTF-8
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError, RuntimeError, *UNREADABLE):
-        raise Unusable("cannot be decoded as audio") from None
+        raise Unusable("is empty" if _no_bytes(path) else "cannot be decoded as audio") from None
     if samples.size == 0:
         raise Unusable("is empty")
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
@@ -140,6 +141,10 @@ def decoded(path: Path | io.BytesIO) -> tuple[np.ndarray, int]:
     if not np.isfinite(samples).all():
         raise Unusable("holds NaN or infinite samples")
     return samples, rate
+
+
+def _no_bytes(path: Path | io.BytesIO) -> bool:
+    return not (path.is_file() and path.stat().st_size if isinstance(path, Path) else path.getbuffer().nbytes)
 
 
 def converted(samples: np.ndarray, rate: int) -> np.ndarray:

@@ -43,7 +43,7 @@ _PLAIN = {  # the first that matches
         r"reverb.*(clean|speech|voice)",
         re.IGNORECASE,
     ),
-    "noise": re.compile(r"noise", re.IGNORECASE),
+    "noise": re.compile(r"^(?!rirs?_).*noise", re.IGNORECASE),  # OpenSLR28 is called RIRS_NOISES
     "rooms": re.compile(r"rirs?\b|rirs?_|impulse|reverb", re.IGNORECASE),
     "speech": re.compile(r"clean|speech|voice", re.IGNORECASE),
 }
@@ -95,7 +95,7 @@ def recognise(data: Path) -> Layout:
         if layout := attempt(data):
             break
     else:
-        missing = "noise/" if (data / "speech").is_dir() else "speech/"
+        missing = "noise/" if (data / "speech").is_dir() or kind_folders(data)["speech"] else "speech/"
         raise MisuseError(f"The data folder {data} has no folder {missing}: {ACCEPTED}.")
     for kind in KINDS[:2]:
         roots = getattr(layout, kind)
@@ -127,7 +127,7 @@ def own(data: Path) -> Layout | None:
     return Layout(
         "own layout", data, (bases["speech"],), (bases["noise"],), tuple(r for r in [bases["rooms"]] if r.is_dir()),
         speakers=lambda seconds: sources.speech_sources(seconds, "speech"),
-        room_source=sources.room_source, bases=bases,
+        room_source=sources.room_source, is_room=sources.is_response, bases=bases,
     )  # fmt: skip
 
 
@@ -144,7 +144,7 @@ def dns(data: Path) -> Layout | None:
     if not speech or not found["noise"] or not (inside or corpora or any(map(holds_books, speech))):
         return None
     rules = {"speakers": sources.each(sources.dns_speaker), "noise_source": sources.dns_noise}
-    rules |= {"room_source": sources.dns_room, "is_room": sources.is_dns_room}
+    rules |= {"room_source": sources.dns_room, "is_room": sources.is_response}
     roots = (wideband(one, data) for one in (speech, found["noise"], found["rooms"]))
     return Layout(dns_name(data, inside + corpora), data, *roots, **rules)
 
@@ -154,8 +154,15 @@ def is_corpus(name: str) -> bool:
 
 
 def is_synthesised(folder: Path) -> bool:
-    """Whether the challenge's synthesiser wrote a folder, beside its mixtures: copies of what lies elsewhere."""
-    return (folder.parent / "noisy").is_dir()
+    """Whether the challenge's synthesiser wrote a folder, beside its mixtures: copies of what lies elsewhere.
+
+    Corpora and fullband folders are its originals, also where its mixtures lie beside them.
+    """
+    beside, mixed = folder.parent / "clean", (folder.parent / "noisy").is_dir()
+    originals = folder.name.lower().endswith("_fullband") or any(
+        is_corpus(one.name) for one in [folder, *below(beside, 5, is_corpus)]
+    )
+    return mixed and not originals
 
 
 def holds_books(folder: Path) -> bool:
@@ -243,18 +250,24 @@ def snsd(data: Path) -> Layout | None:
 
 def plain(data: Path) -> Layout | None:
     """Folders, at most two deep, whose names say what they hold."""
-    found: dict[str, list[Path]] = {"": [], **{kind: [] for kind in KINDS}}
-    for folder in below(data, 2, lambda name: said(name) is not None):
-        if (kind := said(folder.name)) is not None:
-            found[kind].append(folder)
+    found = kind_folders(data)
     if not found["speech"] or not found["noise"]:
         return None
     return Layout(
         "plain folders", data, *(tuple(found[kind]) for kind in KINDS),
         speakers=lambda seconds: speakers_below(seconds, "speech"),
         noise_source=lambda name: sources.noise_source(from_kind(name, "noise")),
-        room_source=lambda name: sources.plain_room(from_kind(name, "rooms")),
+        room_source=lambda name: sources.plain_room(from_kind(name, "rooms")), is_room=sources.is_response,
     )  # fmt: skip
+
+
+def kind_folders(data: Path) -> dict[str, list[Path]]:
+    """The folders, at most two deep, whose names say what they hold, by that; "" for what is to be left alone."""
+    found: dict[str, list[Path]] = {"": [], **{kind: [] for kind in KINDS}}
+    for folder in below(data, 2, lambda name: said(name) is not None):
+        if (kind := said(folder.name)) is not None:
+            found[kind].append(folder)
+    return found
 
 
 def speakers_below(seconds: dict[str, float], kind: str) -> dict[str, str]:
@@ -288,19 +301,22 @@ def noisy_folders(folder: Path) -> list[Path]:
 
     A DNS Challenge test set also holds clean and enrolment speech. Without such folders, the folder itself.
     """
-    wanted = re.compile(r"noisy|noisy_(fullband|test|\w*testset\w*)|real_recordings", re.IGNORECASE)
-    inside = below(folder, 4, lambda name: bool(wanted.fullmatch(name)), skip=None)
-    return [one for one in inside if wanted.fullmatch(one.name)] or [folder]
+    noisy = re.compile(r"noisy|noisy_(fullband|test\w*|\w*testset\w*)", re.IGNORECASE)
+    inside = list(below(folder, 6, lambda name: bool(noisy.fullmatch(name)), skip=None))
+    found = [one for one in inside if noisy.fullmatch(one.name)]
+    real = [one for one in inside if one.name.lower() == "real_recordings" and not any(one in n.parents for n in found)]
+    return sorted(found + real) or [folder]
 
 
 def below(root: Path, depth: int, stop: Callable[[str], bool], skip: re.Pattern | None = _TEST_SET) -> Iterator[Path]:
     """Folders below a folder in the order of their names, down to a depth, not into those at which to stop.
 
-    Hidden folders are left out, and test sets without reference: they are never trained on.
+    Hidden folders and those that macOS adds to archives are left out, and test sets without reference: they are never
+    trained on.
     """
     try:
         with os.scandir(root) as scanned:
-            names = sorted(one.name for one in scanned if folders.leads_to_folder(one) and one.name[0] != ".")
+            names = sorted(one.name for one in scanned if folders.leads_to_folder(one) and not hidden(one.name))
     except OSError:
         return
     for name in names:
@@ -308,3 +324,7 @@ def below(root: Path, depth: int, stop: Callable[[str], bool], skip: re.Pattern 
             yield root / name
             if depth > 1 and not stop(name):
                 yield from below(root / name, depth - 1, stop, skip)
+
+
+def hidden(name: str) -> bool:
+    return name[0] == "." or name == "__MACOSX"

@@ -26,6 +26,7 @@ _ESC50 = re.compile(r"\d-(\d+)-[A-Z]-\d+$")
 _SUBSET = re.compile(
     r"(train|dev|test|valid(ation)?)([-_](clean|other))?([-_]\d+)?|wavs?(\d+.*)?|flac|audio|clips", re.I
 )
+_DIVISION = re.compile(r"(train|dev|test|valid(ation)?)([-_].*)?|wav\d+.*", re.I)
 _PIECE = re.compile(r"[_-]?\d+$")
 _DNS_SPEAKERS = (  # (what to look for, source); in the whole name
     (re.compile(r"reader_(\d+)"), "reader/{}"),  # LibriVox: book_00000_chp_0009_reader_06709_0_seg_1
@@ -40,6 +41,7 @@ _DNS_SPEAKERS = (  # (what to look for, source); in the whole name
     (re.compile(r"(?:^|/)([ps]\d{1,3})_[^/]*$"), "{}"),  # VCTK: p225_001_mic1
     (re.compile(r"BAC\d+S(\d+)W\d+"), "aishell/{}"),
 )
+_SLR_ROOMS = re.compile(r"(^|/)(simulated_rirs\w*|real_rirs_isotropic_noises)/")
 _FREESOUND = re.compile(r"Freesound_validated_([^_.]+)")
 _YOUTUBE = re.compile(r"(?![a-z]+[_-]?\d+$)[\w-]{11}", re.IGNORECASE)  # not street_0001
 _NAMED = re.compile(r"(?:^|[_-])(?:reader|speaker|spkr?|talker)[_-]?([0-9a-z]+)", re.IGNORECASE)
@@ -61,8 +63,14 @@ def speech_sources(seconds: dict[str, float], whole: str) -> dict[str, str]:
 
 
 def speaker_folder(name: str) -> str:
-    """The first folder below the corpus that does not only say subset or format; "" where there is none."""
-    return next((folder for folder in name.split("/")[1:-1] if not _SUBSET.fullmatch(folder)), "")
+    """The first folder below the corpus that does not only say subset or format; "" where there is none.
+
+    A folder that is itself divided into subsets or formats is a corpus: ``speech/LibriSpeech/train-clean-100/19``.
+    """
+    inner = name.split("/")[1:-1]
+    if len(inner) > 2 and _DIVISION.fullmatch(inner[1]):
+        inner = inner[2:]
+    return next((folder for folder in inner if not _SUBSET.fullmatch(folder)), "")
 
 
 def noise_source(name: str, whole: str = "noise") -> str:
@@ -80,7 +88,9 @@ def without_number(stem: str) -> str:
 
 
 def room_source(name: str) -> str:
-    """Source of an impulse response: its first folder."""
+    """Source of an impulse response: its first folder, in the SLR26 and SLR28 collections the room itself."""
+    if _SLR_ROOMS.search(name):
+        return dns_room(name)
     return name.split("/")[0] if "/" in name else "rir"
 
 
@@ -118,7 +128,7 @@ def dns_room(name: str) -> str:
     return file.split("_")[0] if "real_rirs_isotropic_noises" in folder else "/".join(folder) or "rir"
 
 
-def is_dns_room(name: str) -> bool:
+def is_response(name: str) -> bool:
     """SLR28 also brings noises, which are no impulse responses."""
     file = name.rpartition("/")[2]
     return "pointsource_noises" not in name and not ("real_rirs_isotropic_noises" in name and "_noise_" in file)
@@ -131,18 +141,22 @@ def first_field(name: str) -> str:
     """Who speaks, from the name of a file: a named speaker or reader, otherwise all before the first - or _ .
 
     ``p226_001`` -> p226, ``19-198-0000`` -> 19, ``speaker_07_a`` -> 07, PTDB-TUG's ``mic_F01_sa1`` -> F01,
-    ``clnsp12`` -> clnsp: numbers alone tell no speakers apart.
+    ``clnsp12`` -> clnsp, ``0012`` -> numbered: numbers alone tell no speakers apart.
     """
     stem = PurePosixPath(name).stem
     if match := _PTDB.match(stem) or _NAMED.search(stem):
         return match[1]
     first = re.split(r"[_\- ]", stem, maxsplit=1)[0]
-    return first if first != stem else without_number(stem)
+    return first if first != stem else re.split(r"\d", stem, maxsplit=1)[0] or "numbered"
 
 
 def snsd_noise(name: str) -> str:
-    """MS-SNSD's ``noise_train/Babble_12`` and ``noise_test/Babble_3``: the kind, as takes are numbered anew in each."""
-    return without_number(PurePosixPath(name).stem)
+    """MS-SNSD's ``noise_train/Babble_12`` and ``noise_test/Babble_3``: the kind, as takes are numbered anew in each.
+
+    Its test set has ``Neighbor_4`` beside ``NeighborSpeaking_2``.
+    """
+    kind = without_number(PurePosixPath(name).stem)
+    return "NeighborSpeaking" if kind == "Neighbor" else kind
 
 
 def plain_speakers(seconds: dict[str, float]) -> dict[str, str]:
@@ -153,5 +167,7 @@ def plain_speakers(seconds: dict[str, float]) -> dict[str, str]:
 
 
 def plain_room(name: str) -> str:
-    """The first folder below the folder of rooms, otherwise that folder."""
+    """The first folder below the folder of rooms, otherwise that folder; SLR26 and SLR28 as in `room_source`."""
+    if _SLR_ROOMS.search(name):
+        return dns_room(name)
     return "/".join(name.split("/")[:-1][:2]) or "rir"

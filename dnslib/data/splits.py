@@ -18,7 +18,8 @@ def assign_splits(minutes: dict[str, float], what: str) -> dict[str, str]:
     """
     if len(minutes) < len(SPLITS):
         raise MisuseError(
-            f"training, validation and test need at least 3 {what}, one each, and the data holds {len(minutes)}."
+            f"training, validation and test need at least 3 {what}, one each, and the data holds {len(minutes)}: "
+            f"{', '.join(sorted(minutes)) or 'none'}."
         )
     free = sorted(minutes, key=lambda source: sha256(source.encode()).digest())
     chosen: dict[str, str] = {}
