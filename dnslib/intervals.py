@@ -14,6 +14,9 @@ if TYPE_CHECKING:  # imported late, if at all: it takes half a second
 
 ROUNDING = 1e-12  # relative spread of values that are equal but for rounding
 RESAMPLES = 9_999  # of rounds
+FEW = (
+    10  # values or groups; of fewer the bootstrap holds the truth too rarely (of 5 in 82 % of cases), Student's t does
+)
 
 
 @dataclass(frozen=True)
@@ -40,39 +43,73 @@ def interval_columns(columns: Iterable[str]) -> dict[str, tuple[str, str]]:
     return found
 
 
-def bootstrap_interval(values: Sequence[float], resamples: int = 4999, seed: int = 0) -> Interval:
-    """95 % interval of the mean by the bootstrap, bias-corrected (BCa).
+def bootstrap_interval(
+    values: Sequence[float],
+    resamples: int = 4999,
+    seed: int = 0,
+    groups: Sequence | None = None,
+    confidence: float = 0.95,
+) -> Interval:
+    """Interval of the mean by the bootstrap, bias-corrected (BCa); by Student's t where there are fewer than ten.
 
-    The same values give the same interval. Equal values give an interval of no width, a single value NaN bounds.
-    Raises MisuseError for no values, or for values that are not finite.
+    ``groups[i]`` says what value i belongs to, such as its speaker: values of one group vary together, so whole groups
+    are drawn. The same values give the same interval. Equal values give an interval of no width, a single value or
+    group NaN bounds. Raises MisuseError for no values, or for values that are not finite.
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all():
         raise MisuseError("An interval needs a list of one or more finite values.")
     centre = float(np.mean(values))
-    if values.size == 1:
-        return Interval(centre, float("nan"), float("nan"), 1)
-    if np.ptp(values) <= ROUNDING * np.abs(values).max():
-        return Interval(centre, centre, centre, values.size)
-    rng = np.random.default_rng(seed)
-    from scipy.stats import bootstrap  # imported late: it takes two seconds
+    sums, counts = _group_sums(values, np.arange(values.size) if groups is None else np.asarray(groups))
+    if sums.size == 1:
+        low = high = float("nan")
+    elif np.ptp(values) <= ROUNDING * np.abs(values).max():
+        low = high = centre
+    elif sums.size < FEW:
+        low, high = _student_bounds(sums - centre * counts, values.size, centre, confidence)
+    else:
+        from scipy.stats import bootstrap  # imported late: it takes two seconds
 
-    found = bootstrap((values,), np.mean, n_resamples=resamples, rng=rng, method="BCa", vectorized=True)
-    return Interval(
-        centre, float(found.confidence_interval.low), float(found.confidence_interval.high), int(values.size)
-    )
+        mean = lambda sums, counts, axis: sums.sum(axis) / counts.sum(axis)  # noqa: E731
+        rng = np.random.default_rng(seed)
+        low, high = bootstrap(
+            (sums, counts), mean, paired=True, n_resamples=resamples, rng=rng, method="BCa", confidence_level=confidence
+        ).confidence_interval
+    return Interval(centre, float(low), float(high), int(values.size))
 
 
-def paired_interval(a: Sequence[float], b: Sequence[float]) -> Interval:
-    """95 % interval of mean(a - b), where a[i] and b[i] belong to the same clip: what the clips share drops out."""
+def _group_sums(values: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sum and count of the values of each group."""
+    if groups.shape != values.shape:
+        raise MisuseError(f"{values.size} values need as many groups, not {groups.size}.")
+    _, place = np.unique(groups, return_inverse=True)
+    return np.bincount(place, values), np.bincount(place).astype(np.float64)
+
+
+def _student_bounds(residuals: np.ndarray, count: int, centre: float, confidence: float) -> tuple[float, float]:
+    """Bounds of a mean of ``count`` values from each group's sum of deviations: the cluster-robust standard error."""
+    from scipy import stats
+
+    groups = residuals.size
+    error = np.sqrt(groups / (groups - 1) * np.sum(residuals**2)) / count
+    return stats.t.interval(confidence, groups - 1, loc=centre, scale=error)
+
+
+def paired_interval(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Interval of mean(a - b), where a[i] and b[i] belong to the same clip: what the clips share drops out."""
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.shape != b.shape:
         raise MisuseError(f"Paired values must be as many on both sides, not {a.size} and {b.size}.")
-    return bootstrap_interval(a - b)
+    return bootstrap_interval(a - b, confidence=confidence)
 
 
 def median_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of the median of ``values``, one per round, by the percentile bootstrap."""
+    """95 % interval of the median of ``values``, one per round, by the percentile bootstrap.
+
+    Raises MisuseError for values that are not finite.
+    """
+    if not np.isfinite(values).all():
+        raise MisuseError("An interval needs finite values.")
     from scipy.stats import bootstrap
 
     rng = np.random.default_rng(seed)

@@ -202,48 +202,65 @@ def si_sdr_db(estimate: np.ndarray, reference: np.ndarray) -> float:
 def score_clips(
     enhanced: Sequence[np.ndarray], clips: Sequence, workers: int | None = None, description: str = "scoring"
 ) -> pd.DataFrame:
-    """One row a clip: clip, dnsmos_sig, dnsmos_bak, dnsmos_ovrl, si_sdr_db (NaN where the clip has no reference).
+    """One row a clip: clip, dnsmos_sig, dnsmos_bak, dnsmos_ovrl, si_sdr_db (NaN without a reference), speaker.
 
-    ``clips`` have a ``name`` and a ``clean`` waveform or None; ``enhanced[i]`` is a version of ``clips[i]`` at 16 kHz.
+    ``clips`` have a ``name``, a ``speaker`` ("" if not known) and a ``clean`` waveform or None; ``enhanced[i]`` is a
+    version of ``clips[i]`` at 16 kHz.
     """
     if len(enhanced) != len(clips):
         raise MisuseError(f"There are {len(enhanced)} waveforms for {len(clips)} clips.")
     scores = dnsmos_many(enhanced, workers, description)
     rows = [
-        (clip.name, score.sig, score.bak, score.ovrl, np.nan if clip.clean is None else si_sdr_db(waveform, clip.clean))
+        (clip.name, score.sig, score.bak, score.ovrl, _si_sdr_of(waveform, clip), clip.speaker)
         for waveform, clip, score in zip(enhanced, clips, scores, strict=True)
     ]
-    return pd.DataFrame(rows, columns=["clip", *METRICS])
+    return pd.DataFrame(rows, columns=["clip", *METRICS, "speaker"])
+
+
+def _si_sdr_of(waveform: np.ndarray, clip) -> float:
+    return np.nan if clip.clean is None else si_sdr_db(waveform, clip.clean)
 
 
 def summarise(scores: pd.DataFrame, reference: pd.DataFrame | None = None) -> pd.Series:
-    """One table row from the scores of one system: clips, then every metric with its 95 % interval over clips.
+    """One table row from the scores of one system: clips, speakers, then every metric with its 95 % interval.
 
-    Columns are ``dnsmos_ovrl, dnsmos_ovrl_ci_low, dnsmos_ovrl_ci_high`` and so on; with a ``reference`` (the scores
-    of another system on the same clips) also ``delta_ovrl, delta_ovrl_ci_low, delta_ovrl_ci_high``: ours minus the
-    reference, paired by clip. A clip that occurs several times (seeds) counts once, with the mean of its scores.
+    Intervals are over speakers, whose clips share a voice and often a sentence; over clips where the scores name no
+    speakers. Columns are ``dnsmos_ovrl, dnsmos_ovrl_ci_low, dnsmos_ovrl_ci_high`` and so on; with a ``reference`` (the
+    scores of another system on the same clips) also ``delta_ovrl, delta_ovrl_ci_low, delta_ovrl_ci_high``: ours minus
+    the reference, paired by clip. A clip that occurs several times (seeds) counts once, with the mean of its scores.
     A metric that no clip has is NaN; clips without a finite value are left out of that metric.
     """
     ours = by_clip(scores)
-    row = {"clips": len(ours)}
+    speakers = speaker_by_clip(scores)
+    row = {"clips": len(ours)} | ({} if speakers is None else {"speakers": speakers.nunique()})
     for metric in METRICS:
-        row |= columns(metric, ours[metric])
+        row |= columns(metric, ours[metric], speakers)
     if reference is not None:
         theirs = by_clip(reference)
         if set(ours.index) != set(theirs.index):
             raise MisuseError("The scores and their reference are not of the same clips, so they cannot be paired.")
         for metric in METRICS:
-            row |= columns("delta_" + metric.removeprefix("dnsmos_"), ours[metric] - theirs[metric])
+            row |= columns("delta_" + metric.removeprefix("dnsmos_"), ours[metric] - theirs[metric], speakers)
     return pd.Series(row, dtype=object).infer_objects()
 
 
 def by_clip(scores: pd.DataFrame) -> pd.DataFrame:
-    """Mean of each metric per clip, clips as the index; infinite values count as missing."""
-    return scores[list(METRICS)].replace([np.inf, -np.inf], np.nan).groupby(scores["clip"]).mean()
+    """Mean of each metric per clip, clips as the index; missing where a value is missing or infinite."""
+    finite = scores[list(METRICS)].replace([np.inf, -np.inf], np.nan)
+    by_name = finite.groupby(scores["clip"])
+    return by_name.mean().where(by_name.count().eq(by_name.size(), axis=0))  # else the seeds would not be paired
 
 
-def columns(name: str, values: pd.Series) -> dict[str, float]:
-    """``name``, ``name_ci_low`` and ``name_ci_high`` of the values that are there."""
+def speaker_by_clip(scores: pd.DataFrame) -> pd.Series | None:
+    """Who speaks, clips as the index as in `by_clip`; None where the scores do not say."""
+    if "speaker" not in scores or scores["speaker"].eq("").any():
+        return None
+    return scores.groupby("clip")["speaker"].first()
+
+
+def columns(name: str, values: pd.Series, groups: pd.Series | None = None) -> dict[str, float]:
+    """``name``, ``name_ci_low`` and ``name_ci_high`` of the values that are there; ``groups`` share its index."""
     values = values.dropna()
-    interval = bootstrap_interval(values) if len(values) else Interval(np.nan, np.nan, np.nan, 0)
+    groups = None if groups is None else groups.loc[values.index]
+    interval = bootstrap_interval(values, groups=groups) if len(values) else Interval(np.nan, np.nan, np.nan, 0)
     return {name: interval.mean, f"{name}_ci_low": interval.ci_low, f"{name}_ci_high": interval.ci_high}

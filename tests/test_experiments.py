@@ -53,10 +53,10 @@ class Mixtures:
 
 
 def clips(split: str, count: int, seconds: float, seed: int) -> list[data.Clip]:
-    """Stands for `dnslib.data.test_clips`: short noise, another one for another split or length; split as speaker."""
+    """Stands for `dnslib.data.test_clips`: short noise, other for another split or length; one a speaker."""
     rng = np.random.default_rng([len(split), seed, round(100 * seconds)])
     noisy, clean = rng.normal(scale=0.1, size=(2, count, round(160 * seconds))).astype(np.float32)
-    return [data.Clip(f"{i:03d}", noisy[i], clean[i], 0.0, -20.0, split, "noise") for i in range(count)]
+    return [data.Clip(f"{i:03d}", noisy[i], clean[i], 0.0, -20.0, f"{split}-{i}", "noise") for i in range(count)]
 
 
 def prepared(settings: Settings) -> SimpleNamespace:
@@ -647,7 +647,8 @@ def test_noisy_and_clean_clips_are_scored_once_too(lab, scored):
     for _ in range(2):
         noisy, clean = lab.noisy_scores(), lab.clean_scores()
     assert scored == [3, 3]
-    assert {clip.speaker for clip in lab.clips} == {"test"}  # the split, in this small world
+    assert {clip.speaker for clip in lab.clips} == {"test-0", "test-1", "test-2"}
+    assert noisy["speaker"].tolist() == clean["speaker"].tolist() == [clip.speaker for clip in lab.clips]
     for table, waveforms in ((noisy, [c.noisy for c in lab.clips]), (clean, [c.clean for c in lab.clips])):
         assert table["dnsmos_bak"].tolist() == pytest.approx([2 * np.mean(np.square(w)) for w in waveforms], rel=1e-5)
 
@@ -663,11 +664,12 @@ def test_the_table_of_quality(tmp_path, scored):
     make = {name: lambda seed, name=name: Run(TINY[name], seed=seed) for name in ("CRUSE32", "P.500")}
     table = lab.quality_table(make, reference="CRUSE32").set_index("configuration")
     assert list(table.index) == ["CRUSE32", "P.500"]
-    assert list(table.columns)[:2] == ["clips", "seeds"]
+    assert list(table.columns)[:3] == ["clips", "seeds", "speakers"]
     for metric in quality.METRICS:
         for name in (metric, "delta_" + metric.removeprefix("dnsmos_")):
             assert {name, f"{name}_ci_low", f"{name}_ci_high"} <= set(table)
     assert (table["clips"] == 3).all()
+    assert (table["speakers"] == 3).all()
     assert (table["seeds"] == 2).all()
     for name, row in table.iterrows():
         mean = np.mean([lab.scores(make[name](seed))["dnsmos_ovrl"].mean() for seed in (0, 1)])
@@ -924,10 +926,11 @@ def test_scores_cut_short_are_not_believed(lab, monkeypatch, keep):
 
 @pytest.mark.parametrize("name", ["NA", "null", "007"])
 def test_scores_of_clips_with_any_name_are_found_again(tmp_path, name):
-    clips = [data.Clip(name, None, None, 0.0, -20.0, "", "")]
+    clips = [data.Clip(name, None, None, 0.0, -20.0, name, "")]
     kept = pd.DataFrame({"clip": [name], "dnsmos_ovrl": [2.5], "si_sdr_db": [np.nan]})
     experiments.files.write_csv(tmp_path / "scores.csv", kept)
-    pd.testing.assert_frame_equal(experiments.files.read_scores(tmp_path / "scores.csv", clips), kept)
+    found = experiments.files.read_scores(tmp_path / "scores.csv", clips)  # as kept before speakers were
+    pd.testing.assert_frame_equal(found, kept.assign(speaker=name))
 
 
 class Hostile:

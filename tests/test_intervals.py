@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, ttest_1samp
 
 from dnslib.intervals import (
     Interval,
@@ -48,6 +48,45 @@ def test_degenerate_intervals():
             bootstrap_interval(bad)
 
 
+def test_few_values_and_few_groups_have_students_interval():
+    """Independent: scipy's t-test; of groups of one size, that of their means."""
+    values = np.random.default_rng(4).normal(3.0, 2.0, (9, 4))
+    for found, means in (
+        (bootstrap_interval(values[:, 0]), values[:, 0]),
+        (bootstrap_interval(values.ravel(), groups=np.repeat(np.arange(9), 4)), values.mean(1)),
+    ):
+        expected = ttest_1samp(means, 0.0).confidence_interval(0.95)
+        assert (found.ci_low, found.ci_high) == pytest.approx((expected.low, expected.high))
+
+
+@pytest.mark.parametrize("groups", [6, 30])
+def test_an_interval_over_groups_covers_the_truth_as_often_as_it_says(groups):
+    """Values of one group share half of their variance; taken one by one they would hold the truth in three of four."""
+    rng = np.random.default_rng(5)
+    place = np.repeat(np.arange(groups), 5)
+    drawn = [rng.normal(0, 1, groups)[place] + rng.normal(0, 1, place.size) for _ in range(300)]
+    held = {}
+    for name, chosen in (("grouped", place), ("single", None)):
+        found = [bootstrap_interval(values, resamples=500, groups=chosen) for values in drawn]
+        held[name] = np.mean([interval.ci_low <= 0.0 <= interval.ci_high for interval in found])
+    assert 0.90 < held["grouped"] < 0.99
+    assert held["single"] < 0.85
+
+
+def test_a_single_group_tells_nothing_of_others():
+    interval = bootstrap_interval([1.0, 2.0, 3.0], groups=["ann", "ann", "ann"])
+    assert interval.mean == 2.0
+    assert np.isnan([interval.ci_low, interval.ci_high]).all()
+    with pytest.raises(ValueError, match="3 values need as many groups, not 2"):
+        bootstrap_interval([1.0, 2.0, 3.0], groups=["ann", "bob"])
+
+
+def test_more_confidence_is_wider_as_the_normal_law_says():
+    values = np.random.default_rng(7).normal(0.0, 1.0, 400)
+    wide, narrow = (bootstrap_interval(values, confidence=level) for level in (0.99, 0.95))
+    assert (wide.ci_high - wide.ci_low) / (narrow.ci_high - narrow.ci_low) == pytest.approx(2.576 / 1.960, rel=0.07)
+
+
 def test_pairing_removes_what_the_clips_share():
     rng = np.random.default_rng(3)
     clip_effect = rng.normal(0, 1, 50)
@@ -58,6 +97,12 @@ def test_pairing_removes_what_the_clips_share():
     assert paired_interval(a, a) == Interval(0.0, 0.0, 0.0, 50)
     with pytest.raises(ValueError, match="Paired"):
         paired_interval([1.0], [1.0, 2.0])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_median_of_what_is_not_finite_is_refused(value):
+    with pytest.raises(ValueError, match="finite"):
+        median_interval(np.array([1.0, 2.0, value]))
 
 
 def test_median_interval_agrees_with_the_binomial_one():

@@ -186,10 +186,13 @@ def test_any_floating_point_is_resampled(kind):
 
 
 def test_score_clips_has_one_row_a_clip(clips, scores):
-    chosen = [SimpleNamespace(name="a", clean=clips[12]), SimpleNamespace(name="b", clean=None)]
+    chosen = [
+        SimpleNamespace(name="a", clean=clips[12], speaker="ann"),
+        SimpleNamespace(name="b", clean=None, speaker=""),
+    ]
     table = quality.score_clips([clips[13], clips[7]], chosen)
-    assert list(table.columns) == ["clip", "dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl", "si_sdr_db"]
-    assert list(table["clip"]) == ["a", "b"]
+    assert list(table.columns) == ["clip", "dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl", "si_sdr_db", "speaker"]
+    assert [list(table[column]) for column in ("clip", "speaker")] == [["a", "b"], ["ann", ""]]
     assert table.loc[1, "dnsmos_ovrl"] == scores[7].ovrl
     assert table.loc[0, "si_sdr_db"] == quality.si_sdr_db(clips[13], clips[12])
     assert np.isnan(table.loc[1, "si_sdr_db"])
@@ -220,3 +223,22 @@ def test_seeds_of_a_clip_count_once():
     once = frame(["a", "b", "c"], [2.0, 3.0, 4.0])
     twice = pd.concat([frame(["a", "b", "c"], [1.5, 2.5, 3.5]), frame(["a", "b", "c"], [2.5, 3.5, 4.5])])
     pd.testing.assert_series_equal(quality.summarise(twice), quality.summarise(once))
+
+
+def test_a_value_that_one_seed_lacks_is_left_out_on_both_sides():
+    """Two systems alike but for one seed's silence differ by nothing, not by the other clips' level."""
+    first, second = frame(["a", "b", "c"], 3.0, [0.0, 10.0, 20.0]), frame(["a", "b", "c"], 3.0, [0.0, -np.inf, np.nan])
+    row = quality.summarise(pd.concat([first, second]), pd.concat([first, first]))
+    assert [row["si_sdr_db"], row["delta_si_sdr_db"]] == [0.0, 0.0]
+
+
+def test_clips_of_a_speaker_count_together():
+    """Ten speakers with four clips each that score alike say as much as ten clips."""
+    level = np.random.default_rng(6).normal(3.0, 0.3, 10)
+    scores = frame([f"{speaker}-{take}" for speaker in range(10) for take in range(4)], np.repeat(level, 4))
+    grouped = quality.summarise(scores.assign(speaker=scores["clip"].str.partition("-")[0]))
+    single = quality.summarise(frame([str(n) for n in range(10)], level))
+    assert (grouped["clips"], grouped["speakers"]) == (40, 10)
+    bounds = ["dnsmos_ovrl", "dnsmos_ovrl_ci_low", "dnsmos_ovrl_ci_high"]
+    np.testing.assert_allclose(grouped[bounds].astype(float), single[bounds].astype(float), rtol=1e-12)
+    assert "speakers" not in quality.summarise(scores.assign(speaker=""))

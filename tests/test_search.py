@@ -259,6 +259,20 @@ def test_verdicts_mind_the_noise():
     assert "1 is dominated: P.500 (by 8x16x32x48)" in said
 
 
+def test_one_lucky_comparison_of_many_dominates_nothing():
+    """A difference at t = -2.5 is sure when it is the only one looked at, not when it is the best of twenty."""
+    level = 0.5 + 0.01 * np.linspace(-1, 1, 20)
+    noise = np.where(np.arange(20) % 2, 1.0, -1.0)  # standard error of its mean: std(noise, ddof=1) / sqrt(20) = 0.2294
+    slow, lucky = Design((8, 16, 32, 64)), Design((8, 16, 32, 48))
+    pair = {slow: outcome(0.9, *level), lucky: outcome(0.5, *(level + 0.01 * (noise - 2.5 * 0.2294)))}
+    others = {Design((8, 16, 32, 68 + 4 * n)): outcome(0.5, *(level + 0.01)) for n in range(19)}  # all of them worse
+    verdicts = [
+        search.front_table(found).set_index("configuration").loc["8x16x32x64", "verdict"]
+        for found in (pair, {**pair, **others})
+    ]
+    assert verdicts == [search.DOMINATED, search.NOT_TOLD_APART]
+
+
 def test_the_table_of_trials():
     found = {
         KNOWN[1]: outcome(0.5, 0.3, 0.5),

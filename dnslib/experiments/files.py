@@ -66,13 +66,16 @@ def read_csv(path: Path, **options) -> pd.DataFrame:
 
 
 def read_scores(path: Path, clips: Sequence[data.Clip]) -> pd.DataFrame:
-    """Scores that were kept for these clips, one row each in their order; MisuseError for a file cut short."""
+    """Scores that were kept for these clips, one row each in their order, with their speakers, which older files lack.
+
+    Raises MisuseError for a file cut short.
+    """
     with reading(path):
         empty = {metric: [""] for metric in quality.METRICS}  # is NaN, while a clip may be called NA
         scores = read_csv(path, dtype={"clip": str}, keep_default_na=False, na_values=empty)
         if scores["clip"].tolist() != [clip.name for clip in clips]:
             raise ValueError(f"it holds {len(scores)} of {len(clips)} clips")
-        return scores
+        return scores.assign(speaker=[clip.speaker for clip in clips])
 
 
 def write_json(path: Path, value) -> None:
