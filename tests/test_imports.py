@@ -15,7 +15,7 @@ LAYERS = [  # a module may import modules of earlier layers only: no sideways, n
     {"intervals", "paths", "stft", "paper", "progress"},
     {"plots", "display"},
     {"locks", "processes"},
-    {"settings", "gru", "loss", "debian", "ideal"},
+    {"settings", "gru", "loss", "debian", "public_denoisers", "ideal"},
     {"model", "claims"},
     {"pruning", "export", "published"},
     {"training", "quality", "data", "profiling", "regrouping"},
