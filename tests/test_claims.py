@@ -117,6 +117,8 @@ def test_c1_compares_with_every_other_kind():
 def test_c2_asks_for_a_small_loss_per_doubling_and_rising_speed():
     assert verdict("C2", figure_1=figure_1(P500=-0.05, P5625=-0.1, P875=-0.3)) == REPRODUCED  # P.875: log2(12) = 3.6
     assert verdict("C2", figure_1=figure_1(P875=-0.5)) == NOT_REPRODUCED
+    steepest = claims.c2({"figure_1": figure_1(P500=-0.05, P5625=-0.3, P875=-0.36, speedup={"P.5625": 4, "P.875": 16})})
+    assert steepest.measured == "steepest: P.5625, −0.15 MOS per doubling of the speed"  # the others: 0.04 and 0.09
     assert verdict("C2", figure_1=figure_1(half=0.3)) == UNDECIDED
     unsure = figure_1(P875=-0.33)
     assert verdict("C2", figure_1=unsure) == REPRODUCED  # 12 times: 0.36 is allowed
@@ -128,6 +130,7 @@ def test_c2_asks_for_a_small_loss_per_doubling_and_rising_speed():
     slower = claims.c2({"figure_1": figure_1(speedup={"P.5625": 2.0})})
     assert slower.verdict == NOT_REPRODUCED
     assert "P.5625 is surely slower than P.500" in slower.reason
+    assert verdict("C2", figure_1=figure_1(P500=-0.3, speedup={"P.500": 2.0})) == NOT_REPRODUCED  # at least twice
     about_twice = figure_1(P500=-0.5, speedup={"P.500": 2.05})
     about_twice.loc[about_twice["configuration"] == "P.500", "speedup_ci_low"] = 1.92
     assert verdict("C2", figure_1=about_twice) == NOT_REPRODUCED  # by how much it is faster is in the interval
@@ -207,6 +210,7 @@ def test_estimates_ascend_only_when_their_intervals_do_not_touch():
     assert claims.ascending(one, two) == REPRODUCED
     assert claims.ascending(two, one) == NOT_REPRODUCED
     assert claims.ascending(one, near, two) == UNDECIDED
+    assert claims.ascending(near, one, two) == UNDECIDED  # the means fall, but the intervals do not tell
 
 
 def test_c7_calls_two_ways_of_training_the_same_only_within_the_margin():
@@ -341,6 +345,62 @@ def one_row(**about):
 def test_a_limit_stands_where_the_rule_says(claim, table, make, within, beyond):
     assert verdict(claim, **{table: make(within)}) == REPRODUCED
     assert verdict(claim, **{table: make(beyond)}) == NOT_REPRODUCED
+
+
+# --- What is said beside a verdict, by hand -------------------------------------------------------------------------
+
+
+def test_c1_names_the_largest_of_the_other_kinds():
+    shares = {"encoder": 0.38, "gru": 0.52, "skip": 0.1}
+    table = pd.DataFrame([{"kind": kind} | interval("share", share, 0.01) for kind, share in shares.items()])
+    found = claims.c1({"table_1_kinds": table})
+    assert found.measured == "GRUs take 52.0% [51.0%, 53.0%] of the time"
+    assert found.reason == "The next kind of layer, encoder, takes 38.0%."
+
+
+def test_c2_does_not_depend_on_the_order_of_the_rows():
+    figure = figure_1(P500=-0.05, P875=-0.3)
+    assert claims.c2({"figure_1": figure.sample(frac=1, random_state=1)}) == claims.c2({"figure_1": figure})
+
+
+@pytest.mark.parametrize(
+    ("delta", "words"), [(0.05, "above 0"), (-0.05, "below 0"), (0.005, "not told from 0"), (-0.005, "not told from 0")]
+)
+def test_c5_tells_a_sign_only_where_the_interval_does(delta, words):
+    control = pd.DataFrame([scores(0.0, sparsity=0.0, stage="after")])
+    assert claims.c5({"figure_1": figure_1(P125=delta), "table_7": control}).reason.startswith(
+        f"The difference is {words};"
+    )
+
+
+def test_c7_gives_both_ends_and_counts_every_verdict():
+    deltas = {"P.125": 0.01, "P.250": 0.045, "P.500": -0.2, "P.750": -0.04, "P.875": -0.03}
+    table = rows("", deltas, training="pruned and fine-tuned").assign(seeds=[3, 3, 2, 3, 3])
+    found = claims.c7({"table_3": table})
+    assert found.measured == "ΔOVRL −0.20 [−0.21, −0.19] to +0.04 [+0.03, +0.06]"
+    assert "2 reproduced, 1 not reproduced, 2 not decided by this run." in found.reason
+    assert (found.clips, found.seeds) == (24, 2)
+
+
+def test_c9_counts_sure_gains_and_names_the_deepest_cut():
+    """Of 2.7, slicing left 2.6 and 1.9; fine-tuning surely helped the second only."""
+    table = table_6(P125=0.005, P875=0.7)
+    table["dnsmos_ovrl"] = [2.6, 1.9, 2.605, 2.6]
+    reason = claims.c9({"figure_1": figure_1(), "table_6": table}).reason
+    assert reason.startswith("The gain is surely above 0 in 1 of 2 configurations, above 0.5 in 1, below 0 in none.")
+    assert reason.endswith("Slicing cost 0.80 at most (P875), of which 0.70 came back.")
+
+
+def test_c11_and_c13_tell_the_extreme_one():
+    made = [
+        {"configuration": f"{s}", "sparsity": s} | interval("speedup", v, 0.01) for s, v in ((0.5, 0.98), (0.9, 1.02))
+    ]
+    check = {"configuration": claims.SELF_CHECK, "sparsity": 0.0} | interval("speedup", 1.0, 0.01)
+    table = pd.DataFrame([*made, check])
+    assert claims.c11({"table_8": table}).measured == "largest speedup by zeros 1.02x [1.01, 1.03]"
+    found = claims.c13({"table_2": figure_1()})  # 8 581 153 / 168 000 = 51.08, over 12: 4.26
+    assert found.measured == "P.875: 51.1x fewer parameters, 12.00x [11.98, 12.02] faster"
+    assert found.reason == "Predicting its speedup from its parameters is wrong by a factor of 4.3."
 
 
 # --- All claims -----------------------------------------------------------------------------------------------------

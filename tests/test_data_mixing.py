@@ -67,12 +67,81 @@ def test_shaping_is_the_recursive_filter(waves):
         assert np.allclose(row, signal.lfilter([1, r1, r2], [1, r3, r4], wave), atol=1e-4)
 
 
+def test_what_rings_at_the_end_is_not_heard_at_the_beginning():
+    """The slowest filter of all, a pole at 0.83, after an impulse in the last of 4096 samples, a fast length."""
+    wave = torch.zeros(1, 4096)
+    wave[0, -1] = 1
+    shaped = mixing.shape(wave, torch.tensor([[0.0, 0.0, -3 / 8, -3 / 8]]))
+    torch.testing.assert_close(shaped, wave, atol=1e-6, rtol=0)
+
+
+def test_a_fast_length_is_even_and_no_shorter():
+    for least in range(1, 600):
+        size = mixing.fast_size(least)
+        assert size >= least
+        assert size % 2 == 0
+
+
+def test_microphone_and_talker_stand_where_they_may():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        size = rng.uniform([3.0, 2.5, 2.3], [9.0, 7.0, 3.5])
+        both = np.array(rooms.place(rng, size))
+        assert (both >= 0.4).all()
+        assert (both <= size - 0.4).all()
+        assert 0.4 <= np.linalg.norm(both[0] - both[1]) <= 3.0
+
+
+def test_rooms_echo_from_0_12_to_0_7_s_and_walls_absorb_no_more_than_all(monkeypatch):
+    """Sabine: RT60 = 24 ln 10 / 343 V / (S a), with a of 1 at most."""
+    asked = []
+
+    def note(rt60, size):
+        asked.append((rt60, *size))
+        raise InterruptedError
+
+    monkeypatch.setattr("pyroomacoustics.inverse_sabine", note)
+    for seed in range(200):
+        with pytest.raises(InterruptedError):
+            rooms.simulate(seed)
+    rt60, x, y, z = np.array(asked).T
+    assert (rt60 > 24 * np.log(10) / 343 * x * y * z / (2 * (x * y + y * z + x * z))).all()
+    assert 0.12 <= rt60.min() < 0.15
+    assert 0.65 < rt60.max() <= 0.7
+    assert abs(rt60.mean() - 0.41) < 0.04  # even between them
+
+
 def test_simulated_room_is_aligned_and_repeats():
     response = rooms.simulate(3)
     assert np.abs(response).argmax() == rooms.LEAD
     assert response[rooms.LEAD] == 1
     assert np.array_equal(response, rooms.simulate(3))
     assert np.abs(response[: rooms.LEAD]).max() < 0.9  # nothing but the filter's ringing before the direct sound
+
+
+def test_simulated_rooms_decay_as_asked(monkeypatch):
+    """Schroeder: the time from -5 to -25 dB of the backward integral, times 3; Sabine's law is rough in dry rooms."""
+    import pyroomacoustics
+
+    asked, inverse = [], pyroomacoustics.inverse_sabine
+    monkeypatch.setattr(pyroomacoustics, "inverse_sabine", lambda rt60, size: asked.append(rt60) or inverse(rt60, size))
+    for seed in range(6):
+        left = np.cumsum(np.square(rooms.simulate(seed), dtype=np.float64)[::-1])[::-1]
+        start, end = (np.argmax(left < left[0] * 10**bel) for bel in (-0.5, -2.5))
+        assert 0.6 < 3 * (end - start) / 16_000 / asked[-1] < 1.3
+
+
+def test_a_response_of_the_other_polarity_is_the_same_room():
+    response = np.random.default_rng(0).uniform(-0.5, 0.5, 900)
+    response[300] = 2.0
+    np.testing.assert_array_equal(rooms.align(-response), rooms.align(response))
+    assert rooms.align(-response)[rooms.LEAD] == 1
+
+
+def test_no_two_rooms_of_a_run_are_the_same():
+    """Seed, split, 4, index: each of them makes another room."""
+    made = [rooms.named(*seed)[1][0] for seed in ((0, 0, 4, 0), (1, 0, 4, 0), (0, 1, 4, 0), (0, 0, 4, 1))]
+    assert len({response.tobytes() for response in made}) == 4
 
 
 def test_silence_is_no_impulse_response():

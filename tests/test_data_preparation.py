@@ -14,7 +14,7 @@ from dnslib.data import Mixtures, added, caches, folders, mixtures, noisy_clips,
 from dnslib.data.corpora import Corpus, Split
 from dnslib.data.rooms import LEAD
 from dnslib.data.samples import Writer
-from dnslib.data.splits import SPLITS, assign_splits
+from dnslib.data.splits import SPLITS, assign_splits, minutes_by_source
 from dnslib.errors import MisuseError
 
 RATE = 16_000
@@ -296,6 +296,17 @@ def test_the_large_one_of_few_sources_is_for_training(large, rest):
     chosen = assign_splits({large: 90.0, **rest}, "speakers")
     assert chosen[large] == "train"
     assert set(chosen.values()) == set(SPLITS)
+
+
+def test_minutes_are_of_samples_not_of_recordings():
+    rows = [{"source": source, "length": length} for source, length in (("a", 960_000), ("b", 16_000), ("a", 480_000))]
+    assert minutes_by_source(rows) == pytest.approx({"a": 1.5, "b": 1 / 60})
+
+
+@pytest.mark.parametrize("name", "abcdefghijkl")  # the order follows a hash of the names
+def test_no_source_is_more_than_half_of_a_held_out_split(name):
+    """Of 109 minutes the test needs 16.35: a source of 9 is for training."""
+    assert assign_splits({name: 9.0} | {f"speaker{index}": 1.0 for index in range(100)}, "speakers")[name] == "train"
 
 
 def test_sources_of_recordings():

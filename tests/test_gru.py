@@ -69,6 +69,18 @@ def test_bfloat16_stays_close_to_float32():
         assert 0 < error < 0.03, f"{name} differs by {error:.2%}"
 
 
+def test_a_slow_state_is_not_lost_in_bfloat16():
+    """z = 255/256, so h goes to n (1 - z^t). With 8 bits, a state at 1/2 is too coarse for steps of n / 1000."""
+    parallel = ParallelGru(1, 1)
+    with torch.no_grad():
+        for parameter in parallel.parameters():
+            parameter.zero_()
+        parallel.bias_ih[0, 1:] = torch.tensor([math.log(255), 1.0])
+        with torch.autocast("cpu", torch.bfloat16):
+            last = parallel(torch.zeros(1, 900, 1))[0, -1].item()
+    assert last == pytest.approx(math.tanh(1) * (1 - (255 / 256) ** 900), rel=0.01)
+
+
 def test_groups_are_disconnected_in_values_and_in_gradients():
     groups, size = 3, 4
     parallel = ParallelGru(groups, size)
@@ -109,6 +121,7 @@ def test_first_weights_are_spread_as_those_of_the_public_gru():
     for parameter in ParallelGru(4, size).parameters():
         assert parameter.abs().max() <= 1 / math.sqrt(size)
         assert parameter.square().mean().item() * size == pytest.approx(1 / 3, abs=0.05)
+        assert abs(parameter.mean().item()) < 4 / math.sqrt(3 * size * parameter.numel())  # 4 standard errors
 
 
 def test_the_library_recurrence_of_gpus_is_the_same_function():

@@ -3,7 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+<<<<<<< ours
 from scipy.stats import binom, ttest_1samp
+=======
+from scipy.stats import binom, norm
+>>>>>>> theirs
 
 from dnslib.intervals import (
     Interval,
@@ -33,9 +37,24 @@ def test_interval_covers_the_truth_as_often_as_it_says():
     assert 0.89 < covered < 0.985  # three standard errors of 300 draws around 0.93, what theory gives skewed values
 
 
+def test_interval_of_skewed_values_is_the_bias_corrected_one():
+    """Four ones among 40: their number drawn again is binomial, so Efron's formula for BCa has exact terms."""
+    values = np.repeat([0.0, 1.0], [36, 4])
+    bias = norm.ppf((binom.cdf(3, 40, 0.1) + binom.cdf(4, 40, 0.1)) / 2)
+    d = values - 0.1
+    acceleration = (d**3).sum() / (6 * (d**2).sum() ** 1.5)
+    z = bias + norm.ppf([0.025, 0.975])
+    exact = binom.ppf(norm.cdf(bias + z / (1 - acceleration * z)), 40, 0.1)
+    assert (exact != binom.ppf([0.025, 0.975], 40, 0.1)).any()  # percentiles alone
+    interval = bootstrap_interval(values)
+    assert [40 * interval.ci_low, 40 * interval.ci_high] == pytest.approx(exact)
+
+
 def test_values_that_differ_by_rounding_are_equal():
     interval = bootstrap_interval([0.3] * 5 + [0.1 + 0.2])
     assert interval.ci_low == interval.ci_high == pytest.approx(0.3)
+    close = bootstrap_interval([1.0, 1.0 + 1e-6] * 20)  # standard error 5e-7 / sqrt(39), by numbers that do differ
+    assert close.ci_high - close.ci_low == pytest.approx(2 * 1.96 * 5e-7 / 39**0.5, rel=0.1)
 
 
 def test_degenerate_intervals():
@@ -128,6 +147,11 @@ def test_student_s_of_three_seeds_by_hand():
     low, high = student_interval(pd.Series([0.01, 0.02, 0.06]))
     half = 4.3027 * 0.0264575 / 3**0.5
     assert (low, high) == pytest.approx((0.03 - half, 0.03 + half), abs=1e-5)
+
+
+def test_student_s_of_two_seeds_by_hand():
+    """Mean 0.03, standard error 0.01, Student's t of one degree of freedom 12.7062 (any table)."""
+    assert student_interval(pd.Series([0.02, 0.04])) == pytest.approx((0.03 - 0.127062, 0.03 + 0.127062), abs=1e-6)
 
 
 def test_seeds_that_agree_have_no_width():

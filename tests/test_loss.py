@@ -123,6 +123,31 @@ def test_a_loud_frame_in_a_pause_costs_the_error_to_a_pause_40_db_softer():
     """A network in doubt is not driven to silence: without a floor in the target both losses are the same there."""
     loud, spoken = spoken_then_silent(-20.0)
     assert compressed_spectral_loss(loud, spoken, QUIET).item() == compressed_spectral_loss(loud, spoken).item()
+    quiet, _ = spoken_then_silent(-32.0)  # 30 dB below the speech it is no doubt
+    assert compressed_spectral_loss(quiet, spoken, QUIET).item() > 1.5 * compressed_spectral_loss(quiet, spoken).item()
+
+
+@pytest.mark.parametrize("floor_db", [-45.0, -60.0])
+def test_a_floor_in_a_pause_counts_40_db_softer_where_the_estimate_is_loud(floor_db):
+    """As the paper's loss of a target whose floor is a hundredth as large; it starts where no frame has both."""
+    tone = 0.1 * torch.sin(2 * math.pi * torch.arange(3200) / 16)[None]
+    spoken, later = torch.cat([tone, 0 * tone], dim=1), torch.cat([0 * tone, tone], dim=1)
+    later[:, : 3200 + 480] = 0  # frame 23 is the first pause and starts 160 samples earlier
+    floor = 10 ** (floor_db / 20) * later
+    loud = spoken + 0.1 * later
+    expected = compressed_spectral_loss(loud, spoken + 0.01 * floor).item()
+    assert compressed_spectral_loss(loud, spoken + floor, QUIET).item() == pytest.approx(expected, rel=1e-5)
+    assert compressed_spectral_loss(loud, spoken + floor).item() != pytest.approx(expected, rel=1e-3)
+
+
+def test_pauses_are_found_in_each_example_by_itself():
+    """A burst 26 dB above the rest of its example does not make quieter what another leaves in its pause."""
+    left, spoken = spoken_then_silent(-20.0)
+    burst = 0.05 * noise(1, 6400)
+    burst[:, 3200:3360] *= 20
+    alone = [compressed_spectral_loss(a, b, QUIET).item() for a, b in ((left, spoken), (0.5 * burst, burst))]
+    both = compressed_spectral_loss(torch.cat([left, 0.5 * burst]), torch.cat([spoken, burst]), QUIET).item()
+    assert both == pytest.approx(sum(alone) / 2, rel=1e-5)
 
 
 def test_the_noise_floor_of_a_recording_is_not_worth_keeping():

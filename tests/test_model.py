@@ -193,6 +193,16 @@ def test_each_example_of_a_batch_is_its_own():
         torch.testing.assert_close(model(x), alone, atol=1e-6, rtol=0)
 
 
+def test_first_weights_keep_the_size_of_a_signal_through_every_layer():
+    """He et al. (arXiv 1502.01852): of white noise in, the mean square after leaky ReLU is what it was before."""
+    torch.manual_seed(0)
+    model = Cruse((64, 64, 64), 4)
+    for layer in (*model.encoders[1:], *model.skips, *model.decoders[1:]):
+        with torch.inference_mode():
+            y = functional.leaky_relu(layer(torch.randn(4, 64, 30, 41)), 0.2)[..., 1:, 2:-2]  # without edges
+        assert y.square().mean().item() == pytest.approx(1, rel=0.1)
+
+
 # --- whole waveforms ------------------------------------------------------------------------------------------------
 
 
