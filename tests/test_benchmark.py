@@ -130,10 +130,12 @@ def test_states_are_carried(tmp_path, open_size):
 
 
 def test_a_table_of_ours_and_a_foreign_model(ours, tmp_path):
-    table = benchmark([ours, foreign(tmp_path / "foreign.onnx")], rounds=3, frames_per_round=4, warmup_frames=1)
+    other = foreign(tmp_path / "foreign.onnx")
+    table = benchmark([ours, other], rounds=3, frames_per_round=4, warmup_frames=1)
     assert list(table["model"]) == ["P.875", "foreign", "self_check"]
     expected = latency_table({"a": np.ones((2, 2))}, "a").columns
     assert list(table.columns) == [*expected, "memory_mb", "states", "frame"]
+    assert table["memory_mb"].tolist() == [ours.stat().st_size / 1e6, other.stat().st_size / 1e6, table["memory_mb"][0]]
     assert list(table["states"]) == [12, 1, 12]  # 4 encoders, 4 groups, 4 decoders in the plain form
     assert list(table["frame"]) == ["log_power 1x1x1x161", "mix 1x12", "log_power 1x1x1x161"]
     assert list(table["frames"]) == [12] * 3
@@ -167,13 +169,16 @@ def test_files_that_cannot_be_measured(tmp_path, ours):
         assert "\n" not in str(caught.value)
 
 
-def test_too_few_rounds(ours):
+def test_too_few_rounds_and_too_many_frames(ours, monkeypatch):
     with pytest.raises(MisuseError, match="at least 2 rounds"):
         benchmark([ours], rounds=1)
     with pytest.raises(MisuseError, match="warm-up must not be negative"):
         benchmark([ours], warmup_frames=-1)
     with pytest.raises(MisuseError, match="no model"):
         benchmark([])
+    monkeypatch.setattr("dnslib.benchmark.MOST_FRAMES", 5)
+    with pytest.raises(MisuseError, match="2 rounds of 3 frames are more than"):
+        benchmark([ours], rounds=2, frames_per_round=3)
 
 
 def test_the_command_prints_the_table_and_writes_it(ours, tmp_path, capsys):

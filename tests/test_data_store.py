@@ -1,10 +1,12 @@
 """The scan of recordings: resumed after a kill, keyed by content, flat in memory, never ended by one bad file."""
 
+import contextlib
 import errno
 import json
 import os
 import shutil
 import signal
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -88,6 +90,39 @@ def test_the_store_returns_what_was_added_and_forgets_what_is_torn(tmp_path):
         assert (kept.find(b"a"), kept.find(b"d")) == ((0, 5, "", 0), None)
         assert kept.total == 8
     assert identity_of(tmp_path, "speech") != identity  # whoever relied on it looks again
+
+
+def test_the_index_names_a_recording_after_its_samples_are_on_the_disk(tmp_path, monkeypatch):
+    """Seen by another process: nothing of it when the samples go to the disk, all of it afterwards."""
+
+    def named() -> int:
+        with contextlib.closing(sqlite3.connect(tmp_path / "speech.sqlite")) as other:
+            return other.execute("SELECT COUNT(*) FROM recordings").fetchone()[0]
+
+    seen = []
+    monkeypatch.setattr(os, "fsync", lambda file: seen.append(named()))
+    with Store(tmp_path, "speech") as kept:
+        kept.add(b"a", np.arange(5, dtype=np.int16))
+        kept.checkpoint()
+        assert seen == [0]
+        assert named() == 1
+
+
+def test_a_disk_that_takes_little_at_a_time_loses_nothing(tmp_path, monkeypatch):
+    write, samples = os.pwrite, np.arange(-500, 500, dtype=np.int16)
+    with Store(tmp_path, "speech") as kept, monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", lambda file, content, place: write(file, content[:7], place))
+        kept.add(b"a", samples)
+    assert np.array_equal(np.load(tmp_path / "speech.npy"), samples)
+
+
+def test_long_recordings_are_hashed_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "_BLOCK", 3)
+    samples = np.arange(20, dtype=np.int16)
+    with Store(tmp_path, "speech") as kept:
+        kept.add(b"a", samples)
+        digest = kept.digest(np.array([2, 12]), np.array([8, 3])).digest()
+    assert digest == store.sha256(samples[[*range(2, 10), *range(12, 15)]].tobytes()).digest()
 
 
 KILLED = """

@@ -53,10 +53,18 @@ def test_a_form_that_errs_too_much_is_refused():
     assert reason.endswith("; int8 errs by more than 0.001.")
 
 
+@pytest.mark.parametrize(("tolerance", "chosen"), [(0.01, "int8"), (1e-7, "exact"), (0, "plain")])
+def test_an_error_of_just_the_tolerance_is_tolerated(tolerance, chosen):
+    assert choose(toy_table(), tolerance)[0] == chosen
+
+
 def test_of_forms_as_fast_as_each_other_the_exact_one_is_chosen():
     form, reason = choose(toy_table(speedup=2.1, speedup_ci_low=1.9, speedup_ci_high=2.3), tolerance=0.02)
     assert form == "exact"
     assert reason.startswith("exact is as fast as int8 and more exact")
+    among_three = toy_table(speedup=2.1, speedup_ci_low=0.9, speedup_ci_high=2.3)
+    among_three[["ci_low", "ci_high"]] = 0.1, 99
+    assert choose(among_three, tolerance=0.02)[0] == "exact"  # plain is as exact, but slower
     form, _ = choose(toy_table(speedup=2.3, speedup_ci_low=2.2, speedup_ci_high=2.4), tolerance=0.02)
     assert form == "int8"
 
@@ -70,6 +78,7 @@ def test_forms_are_compared_on_the_same_frames(model, frames, tmp_path):
     plain, int8 = (run_streaming(export_streaming(model, tmp_path / form, form), frames) for form in ("plain", "int8"))
     assert table.loc["int8", "gain_error_rms"] == pytest.approx(np.sqrt(np.mean((int8 - plain) ** 2)), rel=1e-3)
     assert table.loc["int8", "memory_mb"] < 0.5 * table.loc["plain", "memory_mb"]
+    assert table.loc["plain", "memory_mb"] == (tmp_path / "plain").stat().st_size / 1e6
 
 
 def test_a_restless_reference_does_not_hide_the_fastest():
@@ -95,6 +104,14 @@ def test_errors_of_gains(model, frames, tmp_path):
     assert list(errors.index) == ["plain", "int8", "copy"]
     assert errors.loc[["plain", "copy"]].to_numpy().max() == 0
     assert 0 < errors.loc["int8", "gain_error_rms"] < errors.loc["int8", "gain_error_max"] < 1
+
+
+def test_errors_of_gains_by_hand(monkeypatch):
+    """One gain 0.4 too low, one 0.1 too high: what is too low counts as what is too high."""
+    gains = {"plain": np.array([[0.5, 0.5]]), "int8": np.array([[0.1, 0.6]])}
+    monkeypatch.setattr(deployment, "run_streaming", lambda path, frames: gains[path])
+    errors = gain_errors({form: form for form in gains}, None).loc["int8"]
+    assert errors.to_dict() == pytest.approx({"gain_error_rms": 0.085**0.5, "gain_error_max": 0.4})
 
 
 @pytest.mark.parametrize("fastest", FORMS)

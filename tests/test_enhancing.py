@@ -243,6 +243,17 @@ def test_bad_files_cost_one_line_each_and_the_others_are_done(net, folder, capsy
     assert set(lengths(folder.parent / "in.enhanced")) == {"a.wav", "a.mp3.wav", "deep/b.flac"}  # and no .part
 
 
+def test_a_recording_does_not_hear_one_that_broke_off_before_it(net, tmp_path):
+    noise = 0.3 * np.random.default_rng(0).standard_normal(40_000)
+    for folder in (tmp_path, tmp_path / "in"):
+        write(folder / "b.wav", noise[:20_000], subtype="FLOAT")
+    write(tmp_path / "in" / "a.wav", np.where(np.arange(40_000) < 30_000, noise, np.nan), subtype="FLOAT")
+    enhance_recordings(tmp_path / "b.wav", model=net)
+    assert list(enhance_recordings(tmp_path / "in", model=net).failed) == [tmp_path / "in" / "a.wav"]
+    alone, after = (soundfile.read(tmp_path / name)[0] for name in ("b.enhanced.wav", "in.enhanced/b.wav"))
+    assert np.array_equal(after, alone)
+
+
 def test_existing_outputs_are_kept_unless_told(net, folder, capsys):
     kept = folder.parent / "in.enhanced" / "a.wav"
     write(kept, np.zeros(7))

@@ -92,6 +92,15 @@ def test_a_folder_with_the_name_of_another_row_or_a_clip_that_is_there_twice(tmp
         exchange.versions(tmp_path, clips)
 
 
+def test_an_answer_on_another_scale_is_brought_back_to_full_scale(tmp_path, clips):
+    """Floating-point numbers of the size of 16-bit ones: the same sound, its peak at one."""
+    (tmp_path / "loud").mkdir()
+    for clip in clips:
+        soundfile.write(tmp_path / "loud" / f"{clip.name}.wav", 32768 * clip.noisy, RATE, subtype="FLOAT")
+    for clip, wave in zip(clips, exchange.versions(tmp_path, clips)["loud"], strict=True):
+        np.testing.assert_allclose(wave, clip.noisy / np.abs(clip.noisy).max(), atol=1e-6)
+
+
 def test_a_denoiser_may_answer_with_silence(tmp_path, clips):
     answer(tmp_path / "gate", clips, np.zeros_like)
     assert [wave.any() for wave in exchange.versions(tmp_path, clips)["gate"]] == [False] * 3

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save
 from dnslib import data, experiments, export, intervals, paper, profiling, published, quality, training
 from dnslib.errors import MisuseError
 from dnslib.experiments import CYCLE_SEEDS, Laboratory, Run, configuration_name, describe, run_of, train_all
+from dnslib.experiments.files import scores_name
 from dnslib.experiments.runs import LOSSES
 from dnslib.experiments.streaming import CONDITIONS
 from dnslib.loss import PAPER, LossWeights
@@ -657,6 +658,19 @@ def test_other_clips_are_scored_anew(lab, scored):
     lab.noisy_scores()
     Laboratory(settings(lab.outputs, clip_seconds=11.0)).noisy_scores()
     assert scored == [3, 3]
+
+
+def test_studies_of_any_seed_are_scored_on_the_same_clips(lab, tmp_path):
+    other = Laboratory(settings(tmp_path, seed=5))
+    for one, same in zip(lab.clips, other.clips, strict=True):
+        np.testing.assert_array_equal(one.noisy, same.noisy)
+
+
+def test_clips_with_another_reference_are_other_clips():
+    (clip,) = clips("test", 1, 10.0, 0)
+    other = dataclasses.replace(clip, clean=-clip.clean)
+    assert scores_name([clip]) != scores_name([other])
+    assert scores_name([clip]) == scores_name([dataclasses.replace(clip, clean=clip.clean.copy())])
 
 
 def test_the_table_of_quality(tmp_path, scored):

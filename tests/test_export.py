@@ -337,6 +337,8 @@ def test_arithmetic_of_the_process_is_left_as_it_was(small_path, frames):
     assert denormal * 1 != 0
     with flushed_denormals():
         assert denormal * 1 == 0
+        StreamingSession(small_path)  # as in every round of a measurement, inside which all stay flushed
+        assert denormal * 1 == 0
     assert denormal * 1 != 0
 
 

@@ -3,11 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-<<<<<<< ours
-from scipy.stats import binom, ttest_1samp
-=======
-from scipy.stats import binom, norm
->>>>>>> theirs
+from scipy.stats import binom, norm, ttest_1samp
 
 from dnslib.intervals import (
     Interval,

@@ -7,6 +7,7 @@ import onnx
 import pandas as pd
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from threadpoolctl import threadpool_info
 
 from dnslib import limits
@@ -169,6 +170,28 @@ def test_one_thread_reads_and_threads_are_given_back(monkeypatch):
     measure(repeats=1, memory_mb=1, read_mb=[64], size=8)
     assert set(during) == {1}
     assert threads() == before
+
+
+@pytest.mark.parametrize(("cache_mb", "memory_mb"), [(50.0, 400), (8.0, 256)])
+def test_memory_is_eight_last_level_caches_and_no_less_than_256_mb(monkeypatch, cache_mb, memory_mb):
+    monkeypatch.setattr(limits, "last_level_cache_mb", lambda: cache_mb)
+    monkeypatch.setattr(limits, "_reader", lambda megabytes: lambda: megabytes)
+    table = measure(repeats=1, read_mb=[1], size=8).set_index("limit")
+    assert table.loc["memory_gb_s", ["mb", "best"]].tolist() == [memory_mb, memory_mb]
+
+
+def test_limits_wait_for_other_measurements_and_these_for_them(monkeypatch, tmp_path):
+    clock = tmp_path / "clock.lock"
+    monkeypatch.setattr(limits, "clock_lock", lambda: clock)
+
+    def held() -> float:
+        with pytest.raises(Timeout):
+            FileLock(clock).acquire(timeout=0)
+        return 1.0
+
+    monkeypatch.setattr(limits, "_reader", lambda megabytes: held)
+    measure(repeats=1, memory_mb=1, read_mb=[1], size=8)
+    FileLock(clock).acquire(timeout=0)  # free again
 
 
 def test_of_two_measurements_the_best_moment_counts(measured):

@@ -1,5 +1,6 @@
 """Who comes second is refused in one line that names the first, or waits until it is done."""
 
+import fcntl
 import json
 import os
 import threading
@@ -74,3 +75,6 @@ def test_who_writes_beside_a_study_is_refused_but_for_its_kernels(tmp_path, monk
         only_writer(tmp_path)
     monkeypatch.delenv(HELD_FOLDER)
     only_writer(tmp_path)
+    with (tmp_path / LOCK).open() as another:  # one that only asks, at this very moment
+        fcntl.flock(another, fcntl.LOCK_SH)
+        only_writer(tmp_path)

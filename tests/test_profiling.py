@@ -1,3 +1,4 @@
+import gc
 import json
 import threading
 import time
@@ -239,6 +240,13 @@ def test_latency_table_by_hand():
     assert (table.loc["half", "speedup_ci_low"], table.loc["half", "speedup_ci_high"]) == (2, 2)
 
 
+def test_a_speedup_is_the_median_of_paired_rounds():
+    """Ratios of 2, 9 and 1: their median is 2, their mean 4, and the ratio of the median times, 4 and 3, is 4 / 3."""
+    full, other = np.array([[2.0], [27], [4]]), np.array([[1.0], [3], [4]])
+    table = latency_table({"full": full, "other": other}, reference="full").set_index("model")
+    assert table["speedup"].to_dict() == {"full": 1, "other": 2}
+
+
 def test_latency_table_against_a_slower_reference():
     table = latency_table(toy_times(), reference="half").set_index("model")
     assert table.loc["full", "speedup"] == 0.5
@@ -300,6 +308,16 @@ def test_rounds_change_order_and_all_models_see_the_same_frames():
     assert "".join(clock.opened) == "acbbaccbabca"  # every model anew in every round
     assert [[frame for _, frame in calls[:3]] for calls in ran] == [[0, 1, 2], [3, 4, 0], [1, 2, 3], [4, 0, 1]]
     assert all([frame for _, frame in calls] == [frame for _, frame in calls[:3]] * 3 for calls in ran)
+
+
+def test_no_garbage_is_collected_while_frames_are_timed():
+    collecting = []
+    time_rounds({"a": lambda: lambda frame: collecting.append(gc.isenabled())}, np.zeros((1, 1)), 2, 3, 1)
+    assert collecting == [False] * 8
+    assert gc.isenabled()
+    with pytest.raises(KeyError):
+        time_rounds({"a": partial({}.__getitem__, "nothing")}, np.zeros((1, 1)), 2, 3, 1)
+    assert gc.isenabled()
 
 
 def test_two_measurements_of_a_user_take_turns(tmp_path, monkeypatch):

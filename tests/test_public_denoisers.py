@@ -1,4 +1,4 @@
-"""Public denoisers on the clips that are exchanged: blocks and overlaps in closed form, one line for what is missing."""
+"""Public denoisers on exchanged clips: blocks and overlaps in closed form, one line for what is missing."""
 
 import numpy as np
 import pytest

@@ -223,7 +223,7 @@ def test_seeds_of_a_clip_count_once():
     once = frame(["a", "b", "c"], [2.0, 3.0, 4.0])
     twice = pd.concat([frame(["a", "b", "c"], [1.5, 2.5, 3.5]), frame(["a", "b", "c"], [2.5, 3.5, 4.5])])
     pd.testing.assert_series_equal(quality.summarise(twice), quality.summarise(once))
-<<<<<<< ours
+    assert quality.summarise(frame(["a", "b"] * 3, [1.0, 2.0, 1.0, 2.0, 4.0, 5.0]))["dnsmos_ovrl"] == 2.5  # of 2 and 3
 
 
 def test_a_value_that_one_seed_lacks_is_left_out_on_both_sides():
@@ -243,6 +243,3 @@ def test_clips_of_a_speaker_count_together():
     bounds = ["dnsmos_ovrl", "dnsmos_ovrl_ci_low", "dnsmos_ovrl_ci_high"]
     np.testing.assert_allclose(grouped[bounds].astype(float), single[bounds].astype(float), rtol=1e-12)
     assert "speakers" not in quality.summarise(scores.assign(speaker=""))
-=======
-    assert quality.summarise(frame(["a", "b"] * 3, [1.0, 2.0, 1.0, 2.0, 4.0, 5.0]))["dnsmos_ovrl"] == 2.5  # of 2 and 3
->>>>>>> theirs

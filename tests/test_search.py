@@ -273,6 +273,17 @@ def test_one_lucky_comparison_of_many_dominates_nothing():
     assert verdicts == [search.DOMINATED, search.NOT_TOLD_APART]
 
 
+def test_of_all_that_dominate_the_fastest_is_named():
+    crops = np.linspace(0.2, 1.0, 20)
+    found = {
+        KNOWN[0]: outcome(1.0, *(crops + 0.3)),
+        KNOWN[1]: outcome(0.5, *crops),
+        KNOWN[2]: outcome(0.2, *(crops + 0.1)),
+    }
+    table = search.front_table(found).set_index("configuration")
+    assert table.loc["CRUSE32", "dominated_by"] == "P.875"
+
+
 def test_the_table_of_trials():
     found = {
         KNOWN[1]: outcome(0.5, 0.3, 0.5),
@@ -380,6 +391,29 @@ def test_a_search_in_a_laboratory(laboratory):
     assert table["on_front"].any()
     assert set(table["verdict"]) <= {search.ON_FRONT, search.NOT_TOLD_APART, search.DOMINATED}
     assert all(json.loads(line) for line in (evaluator.folder / search.JOURNAL).read_text().splitlines())
+
+
+def test_a_latency_is_a_share_of_cruse32s_and_a_loss_of_held_out_crops(laboratory, monkeypatch):
+    """Every file takes a time of its own: 1 ms the one that was asked for first, 2 ms the next one ..."""
+    asked = []
+
+    def measure(paths, rounds, frames_per_round, *_, **__):
+        asked.extend(path for path in paths.values() if path not in asked)
+        return {name: np.full((rounds, frames_per_round), 1e6 * (1 + asked.index(p))) for name, p in paths.items()}
+
+    monkeypatch.setattr(search.evaluation.profiling.latency, "measure_times", measure)
+    monkeypatch.setattr(search.front.profiling, "measure_times", measure)
+    evaluator = search.Evaluator(laboratory, Protocol(steps=1, crops=5, rounds=2, frames_per_round=3))
+    designs = Design((4, 4, 8, 16)), Design((4, 4, 8, 8))
+    found = {design: evaluator(design) for design in designs}
+    times_ms = dict(zip(asked, (1, 2, 3), strict=True))
+    base_ms = times_ms[laboratory.streaming_file(laboratory.baseline("CRUSE32"))]
+    for results in (found, search.remeasured(evaluator, found, rounds=2, frames_per_round=3)):
+        for design, result in results.items():
+            share = times_ms[laboratory.streaming_file(evaluator.run(design))] / base_ms
+            assert (result.ci_low, result.latency_ratio, result.ci_high) == pytest.approx([share] * 3)
+            model, held_out = laboratory.load(evaluator.run(design)), Mixtures("held out", 1, 2, 1.0)
+            assert list(result.losses) == search.crop_losses(model, held_out, 5)
 
 
 def test_another_protocol_is_another_search(laboratory):

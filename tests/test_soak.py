@@ -1,6 +1,7 @@
 """Audio for a while: a sound denoiser passes, and each fault that only time shows is seen."""
 
 import mmap
+from itertools import count
 
 import numpy as np
 import pytest
@@ -95,13 +96,16 @@ def test_silence_that_is_not_silent_is_seen():
 
 
 def test_slow_silence_is_seen():
-    """On a clock that moves on by 2 us a hop of sound and by 10 us a hop of silence."""
-    now_ns = 0
+    """On a clock that moves on by 2 us a hop of sound and by 10 us a hop of silence; each fifth call is disturbed, and
+    calls with more or less than a hop take a time of their own.
+    """
+    now_ns, calls = 0, count()
 
     class Slow(Through):
         def process(self, chunk):
             nonlocal now_ns
-            now_ns += 2_000 if chunk.any() else 10_000
+            one_hop = 2_000 if chunk.any() else 10_000
+            now_ns += 90_000 if len(chunk) != HOP or next(calls) % 5 == 0 else one_hop
             return chunk
 
     seen = soak(Slow(), minutes=2, warmup_minutes=0, clock=lambda: now_ns)

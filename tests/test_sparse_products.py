@@ -258,6 +258,14 @@ def test_one_thread_is_busy_on_one_core(matrices):
     assert 0 < busy < 1.5
 
 
+def test_busy_cores_are_processor_time_by_elapsed_time(matrices, monkeypatch):
+    """Three seconds of processors in two seconds: one and a half cores."""
+    for name, looks in (("process_time", [10, 13]), ("perf_counter", [50, 52])):
+        monkeypatch.setattr(products.racing, name, iter(looks).__next__)
+    (busy,) = products.busy_cores(prepare({"one": matrices}, [ALL["numpy_rows"]], [])).values()
+    assert busy == 1.5
+
+
 def test_the_exact_product(matrices):
     (frame,) = products.random_frames(1, COUNT, COLUMNS)
     expected = [matrix.astype(float).dot(x.astype(float)) for matrix, x in zip(matrices, frame, strict=True)]

@@ -11,8 +11,9 @@ import test_study_readme
 import torch
 from safetensors import safe_open
 
-from dnslib import MisuseError, Settings
-from dnslib.experiments import Laboratory
+from dnslib import CONFIGURATIONS, Cruse, MisuseError, Settings
+from dnslib.experiments import Laboratory, Run
+from dnslib.model import save_weights
 from dnslib.paths import PROJECT
 from dnslib.study import publish as publishing
 from dnslib.study.publish import (
@@ -191,6 +192,22 @@ def test_weights_are_those_of_the_run_in_half_precision(tmp_path, monkeypatch):
         assert file.metadata()["steps"] == "0"
         for name, value in model.state_dict().items():
             assert torch.equal(file.get_tensor(name), value.half())
+
+
+def test_published_weights_name_all_steps_from_random_weights(tmp_path, monkeypatch):
+    """Ten steps of CRUSE32 and four of the pruned network."""
+    laboratory = Laboratory(Settings(outputs=str(tmp_path / "outputs")))
+    widths = CONFIGURATIONS["P.875"]
+    start = Run(widths, steps=10)
+    run = Run(widths, steps=4, start=start)
+    folder = laboratory.folder(run)
+    folder.mkdir(parents=True)
+    save_weights(Cruse(widths).state_dict(), folder / "model.safetensors", {})
+    (folder / "DONE").touch()
+    monkeypatch.setattr(laboratory, "network", lambda name: run)
+    (path,) = publish_weights(laboratory, ["P.875"], tmp_path / "weights")
+    with safe_open(path, framework="pt") as file:
+        assert (file.metadata()["steps"], file.metadata()["run"]) == ("14", run.name)
 
 
 def test_weights_that_came_along_are_not_published_again(tmp_path):

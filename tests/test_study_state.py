@@ -1,5 +1,7 @@
 """Fingerprints: what changes them, and what does not."""
 
+import os
+
 import pytest
 
 from dnslib import exchange
@@ -101,6 +103,22 @@ def test_the_data_digest_sees_a_new_a_longer_and_a_renamed_file(tmp_path):
     assert len(set(seen)) == 4
     assert states.folder_digest(str(tmp_path)) == seen[-1]
     assert states.folder_digest("") == ""
+
+
+def test_the_data_digest_sees_a_file_that_was_written_anew_at_the_same_length(tmp_path):
+    (tmp_path / "a.wav").write_text("x")
+    os.utime(tmp_path / "a.wav", (1, 1))
+    before = states.folder_digest(str(tmp_path))
+    (tmp_path / "a.wav").write_text("y")
+    assert states.folder_digest(str(tmp_path)) != before
+
+
+def test_another_version_of_a_package_changes_the_packages_only(tmp_path, monkeypatch):
+    before = states.fingerprint(notebook(), {}, tmp_path)
+    monkeypatch.setattr(states, "installed_version", lambda package: "9.9" if package == "onnxruntime" else "1.0")
+    first = states.fingerprint(notebook(), {}, tmp_path)
+    monkeypatch.setattr(states, "installed_version", lambda package: "1.0")
+    assert changed(first, states.fingerprint(notebook(), {}, tmp_path)) == changed(first, before) == {"packages"}
 
 
 def test_the_data_digest_follows_links_to_folders_as_the_scan_does_each_once(tmp_path):
