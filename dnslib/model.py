@@ -49,6 +49,8 @@ class Cruse(nn.Module):
 
     def __init__(self, widths: Sequence[int], groups: int = 4, look_ahead: int = 0):
         super().__init__()
+        if isinstance(widths, str):
+            raise ValueError(f"widths are channel counts, such as CONFIGURATIONS[{widths!r}], not a name")
         widths = tuple(int(width) for width in widths)
         if not widths or min(widths) < 1:
             raise ValueError(f"widths must be positive channel counts, one per level, not {widths}")
@@ -217,6 +219,8 @@ def enhance(model: Cruse, noisy: np.ndarray) -> np.ndarray:
 @torch.inference_mode()
 def enhance_many(model: Cruse, noisy: Sequence[np.ndarray]) -> list[np.ndarray]:
     """`enhance` of several waveforms; neighbours of equal length share a batch, which is ten times faster."""
+    if not isinstance(model, nn.Module):
+        raise MisuseError(f"Enhancing takes a network, such as dnslib.pretrained('P.500'), not {model!r}.")
     device = next(model.parameters()).device
     waveforms = [_checked(one) for one in noisy]
     was_training = model.training

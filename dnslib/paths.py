@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dnslib.errors import MisuseError
+
 SHORTENED = 40  # characters of a name in a temporary one, as systems allow 255 bytes, at most 4 a character
 PROJECT = Path(__file__).resolve().parents[1]  # the checkout: dnslib, notebooks, outputs
 
@@ -28,7 +30,13 @@ def of_caller(path: str | os.PathLike) -> Path:
 
 
 def expand(path: str | os.PathLike) -> Path:
-    """The path with ``~`` replaced by a home folder; as it is where there is none of that name."""
+    """The path with ``~`` replaced by a home folder; as it is where there is none of that name.
+
+    Raises MisuseError for what is no path, such as a network.
+    """
+    if not isinstance(path, str | os.PathLike):
+        hint = "; export_streaming writes a network to one" if hasattr(path, "parameters") else ""
+        raise MisuseError(f"The path of a file is needed here, not {type(path).__name__}{hint}.")
     try:
         return Path(path).expanduser()
     except RuntimeError:

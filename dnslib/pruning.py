@@ -206,9 +206,17 @@ def _top(scores: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _check_fits(model: Cruse, widths: Sequence[int]) -> None:
+    if isinstance(widths, str) or not isinstance(widths, Sequence):
+        raise MisuseError(
+            f"Widths are a channel count a level, as in CONFIGURATIONS or by `configure`, not {widths!r}."
+        )
     if len(widths) != len(model.widths):
         raise MisuseError(f"{tuple(widths)} has {len(widths)} levels, the network {len(model.widths)}.")
     if any(not 1 <= new <= old for new, old in zip(widths, model.widths, strict=True)):
         raise MisuseError(f"{tuple(widths)} is not a narrower version of the network's {model.widths}.")
     if widths[-1] % model.groups:
-        raise MisuseError(f"The last width, {widths[-1]}, cannot be split into {model.groups} equal groups.")
+        below = widths[-1] - widths[-1] % model.groups
+        raise MisuseError(
+            f"The last width, {widths[-1]}, cannot be split into {model.groups} equal groups; "
+            f"{below or below + model.groups} can."
+        )

@@ -298,11 +298,23 @@ def test_a_waveform_that_is_none_is_refused(waveform, words):
 
 
 @pytest.mark.parametrize(
-    ("widths", "words"), [((), "positive"), ((4, 0, 8), "positive"), ((4, 6), "4 equal groups"), ((4,) * 7, "levels")]
+    ("widths", "words"),
+    [
+        ((), "positive"),
+        ((4, 0, 8), "positive"),
+        ((4, 6), "4 equal groups"),
+        ((4,) * 7, "levels"),
+        ("P.500", "channel counts"),
+    ],
 )
 def test_widths_that_give_no_network_are_refused(widths, words):
     with pytest.raises(ValueError, match=words):
         Cruse(widths)
+
+
+def test_a_name_is_no_network():
+    with pytest.raises(MisuseError, match=r"takes a network, such as dnslib\.pretrained\('P\.500'\), not 'P\.750'"):
+        enhance("P.750", np.zeros(400, np.float32))
 
 
 def test_looking_back_is_refused():

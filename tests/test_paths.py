@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 import dnslib
+from dnslib.errors import MisuseError
+from dnslib.model import Cruse
 from dnslib.paths import PROJECT, of_caller, remove, resolve, write_atomically
 
 
@@ -12,6 +14,12 @@ def test_relative_paths_do_not_depend_on_the_working_folder(tmp_path, monkeypatc
     before = resolve("outputs/quick")
     monkeypatch.chdir(tmp_path)
     assert resolve("outputs/quick") == before == Path(dnslib.__file__).parents[1] / "outputs" / "quick"
+
+
+@pytest.mark.parametrize(("wrong", "words"), [(Cruse((4, 4)), "not Cruse; export_streaming writes"), (3, "not int")])
+def test_what_is_no_path_is_told_in_one_line(wrong, words):
+    with pytest.raises(MisuseError, match=words):
+        resolve(wrong)
 
 
 def test_absolute_paths_stay(tmp_path):

@@ -283,7 +283,10 @@ def test_the_network_that_is_pruned_stays_as_it_is():
         ((3, 4, 6), "3 levels"),
         ((3, 4, 6, 10), "narrower"),
         ((0, 4, 6, 8), "narrower"),
-        ((3, 4, 6, 7), "2 equal groups"),
+        ((3, 4, 6, 7), "2 equal groups; 6 can"),
+        ((3, 4, 6, 1), "2 equal groups; 2 can"),
+        ("P.500", "a channel count a level"),
+        (0.3, "a channel count a level"),
     ],
 )
 def test_widths_that_do_not_fit_are_refused(widths, words):

@@ -84,6 +84,8 @@ def measure_times(
     pace_ms: float = 0.0,
 ) -> dict[str, np.ndarray]:
     """The nanoseconds ``(rounds, frames_per_round)`` of each model that `measure_latency` makes its table from."""
+    if not isinstance(paths, Mapping):
+        raise MisuseError("Give every model a name: {'mine': 'mine.onnx'}.")
     paths = dict(paths)
     reference = reference or next(iter(paths), None)
     _check_models(paths, reference)
