@@ -1,4 +1,4 @@
-"""The gain that a network would give if it knew the clean voice: what is left to learn, and what no gain can give.
+"""The gain that a network would give if it knew the clean voice: a yardstick, and no proven limit.
 
 A network of this study multiplies magnitudes by at most 1 and leaves the noisy phase. The spectral magnitude mask comes
 as near to the clean magnitudes as such a gain can. Source: Y. Wang, A. Narayanan, D. Wang, "On training targets for

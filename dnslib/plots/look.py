@@ -23,7 +23,7 @@ METRIC_COLOURS = {"sig": BLUE, "bak": ORANGE, "ovrl": GREEN}
 FIXED_COLOURS = {
     "CRUSE32": INK, "CRUSE16": "#d55e00", "noisy": "#949494", "clean": GREEN, "enhanced": BLUE, "ideal gain": "#c1121f",
 }  # fmt: skip
-OTHERS = [sns.color_palette("colorblind").as_hex()[place] for place in (4, 5, 9, 1)]  # no pale ones
+OTHERS = ["#cc78bc", "#7f4f24", "#56b4e9", "#de8f05"]  # not pale, and told apart where their lines cross
 EARLIER = re.compile(r"-\d+ms$")  # of a name: weights of the same configuration with a shorter delay
 
 

@@ -87,13 +87,14 @@ def training_curves(
     width = 4.6 * len(columns) + 0.8
     figure, panels = plt.subplots(1, len(columns), squeeze=False, figsize=(width, 3.8))
     shades = colours(histories).values()
+    dashes = ["-", *[(0, (4, 2))] * (len(histories) - 1)]  # through them the first shows where all are the same
     for axes, column in zip(panels[0], columns, strict=True):
-        for (name, history), shade in zip(histories.items(), shades, strict=True):
+        for (name, history), shade, dash in zip(histories.items(), shades, dashes, strict=True):
             there = history[[x, column]].dropna()
             if smooth:
                 there = there.assign(**{column: there[column].rolling(min(rows, len(there))).mean()})
             marker = "o" if len(there) <= 12 else None
-            axes.plot(there[x], there[column], color=shade, label=name, marker=marker, markersize=5)
+            axes.plot(there[x], there[column], color=shade, linestyle=dash, label=name, marker=marker, markersize=5)
         axes.set_title(column.replace("_", " "))
         axes.set_xlabel(x)
         axes.set_ylabel("running mean" if smooth else "")

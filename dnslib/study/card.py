@@ -75,8 +75,12 @@ def runs_table(published: Path) -> str:
         last = max(notebook["finished"] for notebook in about["notebooks"].values() if notebook)
         ran = ", ".join(NUMBER.match(path.name)[0] for path in sorted(folder.glob("*.ipynb")))
         seeds = ", ".join(map(str, about["seeds"]))
-        rows.append([name, ran, about["commit"][:7], seeds, readme.processor(folder), last[:10]])
+        rows.append([name, ran, commit_of(about), seeds, readme.processor(folder), last[:10]])
     return table(["", "notebooks", "commit", "seeds", "processor", "finished"], rows, left=6)
+
+
+def commit_of(about: dict) -> str:
+    return about["commit"][:7] + (" with local changes" if about.get("dirty") else "")
 
 
 def rerun_commands(published: Path) -> str:

@@ -107,8 +107,8 @@ def figure(outputs: Path) -> list[str]:
     return [
         f"![Figure 1 of the paper, measured again: latency and quality]({folder}/{picture.name})",
         "",
-        "Speedup (back to back, logarithmic) against DNSMOS. Bars are 95 % intervals over clips, wide because clips "
-        "differ: to compare networks use the paired ΔOVRL below. Lines are quadratic trends without CRUSE16; P.875 "
+        "Speedup (back to back, logarithmic) against DNSMOS. Bars are 95 % intervals, wide because clips differ: "
+        "to compare networks use the paired ΔOVRL below. Lines are quadratic trends without CRUSE16; P.875 "
         "decides most of their R².",
         "",
         f"[The executed notebooks]({folder}/), [their results]({folder}/results/).",
@@ -174,10 +174,12 @@ def provenance_note(outputs: Path, quality: dict[str, dict[str, str]], clock: di
     about = provenance.read(outputs)
     scores = next(iter(quality.values()))
     seeds = "one seed" if int(scores["seeds"]) == 1 else f"{scores['seeds']} seeds"
-    test = f"{scores['clips']} test clips, {seeds}; {processor(outputs)}; one thread"
+    speakers = f" of {scores['speakers']} speakers" if "speakers" in scores else ""  # older runs: over clips
+    test = f"{scores['clips']} test clips{speakers}, {seeds}; {processor(outputs)}; one thread"
     return (
         f"A {about['profile']} run, {training(about['settings'])}; {test}. Brackets are 95 % "
-        "intervals, over rounds for speed, paired by clip for ΔOVRL (against CRUSE32). "
+        f"intervals, over rounds for speed, over {'speakers' if speakers else 'clips'} and paired by clip for ΔOVRL "
+        "(against CRUSE32). "
         "*Cold caches*: other data fill the caches before every frame, as other programs do between two frames; "
         "without that, a pruned network can stay in a cache that CRUSE32 does not fit into. CRUSE32 against "
         f"itself: {interval(clock, 'speedup', 'x')}, cold {interval(clock, 'cold_speedup', 'x')}."
