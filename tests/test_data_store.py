@@ -116,6 +116,14 @@ def test_a_disk_that_takes_little_at_a_time_loses_nothing(tmp_path, monkeypatch)
     assert np.array_equal(np.load(tmp_path / "speech.npy"), samples)
 
 
+def test_a_file_that_changed_is_not_taken_for_what_it_held(tmp_path):
+    with Store(tmp_path, "speech") as kept:
+        kept.note("ann/1.wav", "100 bytes, noon", b"hello")
+        assert kept.content_of("ann/1.wav", "100 bytes, noon") == b"hello"
+        assert kept.content_of("ann/1.wav", "100 bytes, one") is None
+        assert kept.content_of("ann/2.wav", "100 bytes, noon") is None
+
+
 def test_long_recordings_are_hashed_in_parts(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "_BLOCK", 3)
     samples = np.arange(20, dtype=np.int16)

@@ -138,10 +138,16 @@ def test_validation_is_the_mean_loss_of_two_batches():
     assert validate(model, Tones()) == pytest.approx(expected, rel=1e-4)
 
 
-def test_another_start_or_other_batches_end_elsewhere(uninterrupted, tmp_path):
+class LaterTones(Tones):
+    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return super().batch(step + 1)
+
+
+@pytest.mark.parametrize(("seed", "batches"), [(1, Tones()), (0, LaterTones())])
+def test_another_start_or_other_batches_end_elsewhere(uninterrupted, tmp_path, seed, batches):
     model, _ = uninterrupted
-    other = network(seed=1)
-    train(other, Tones(), Recipe(STEPS), tmp_path)
+    other = network(seed=seed)
+    train(other, batches, Recipe(STEPS), tmp_path)
     assert not same_weights(other, model)
 
 
