@@ -20,7 +20,7 @@ PARAMETERS = 'steps: int = 5\nseed: int = 0\nnames: list[str] = ["a"]\nexchange:
 def published(tmp_path, make_notebook):
     """A run with a profile whose steps are 50 today: what the notebook was given, and an option that is gone."""
 
-    def make(profile="full", **given):
+    def make(profile="full", noted=None, **given):
         sources, folder = tmp_path / "notebooks", tmp_path / "published"
         make_notebook(sources, "04_2_toy", PARAMETERS)
         (sources / "parameters").mkdir(exist_ok=True)
@@ -29,6 +29,7 @@ def published(tmp_path, make_notebook):
         (folder / "results").mkdir(exist_ok=True)
         notebooks = {"04_2_toy": {"parameters": given | {"profile": profile}}, "07_1_other": None}
         facts = {"profile": profile, "settings": {"profile": profile, "data": "DATA"}, "notebooks": notebooks}
+        facts |= {} if noted is None else {"profile_values": noted}
         (folder / "results" / "provenance.json").write_text(json.dumps(facts))
         return command(folder, sources)
 
@@ -36,8 +37,13 @@ def published(tmp_path, make_notebook):
 
 
 def test_the_values_of_the_profile_are_left_out(published):
-    assert published(steps=50) == "python -m dnslib run 04_2 --profile full --data DIR"
+    assert published(noted={"steps": 50}, steps=50) == "python -m dnslib run 04_2 --profile full --data DIR"
     assert published("quick") == "python -m dnslib run 04_2 --data DIR"
+
+
+def test_a_value_is_named_where_the_profile_of_its_time_had_another_or_is_not_known(published):
+    for noted in (None, {"steps": 40}):
+        assert published(noted=noted, steps=50).endswith("--data DIR -p steps 50")
 
 
 def test_a_default_is_named_where_the_profile_has_another_value(published):
@@ -45,7 +51,7 @@ def test_a_default_is_named_where_the_profile_has_another_value(published):
 
 
 def test_values_are_written_for_a_shell_and_folders_are_not_named(published):
-    said = published(steps=50, seed=2, names=["b", "c"], exchange="/somewhere", gone=3)
+    said = published(noted={"steps": 50}, steps=50, seed=2, names=["b", "c"], exchange="/somewhere", gone=3)
     assert said.endswith("--data DIR -p seed 2 -p names '[b, c]' -p exchange CLIPS")
 
 

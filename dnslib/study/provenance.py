@@ -14,7 +14,9 @@ from dnslib.paths import PROJECT, write_atomically
 from dnslib.settings import Settings
 from dnslib.study import state as states
 from dnslib.study.notebooks import Notebook
+from dnslib.study.parameters import profile_values
 
+NOTEBOOKS = PROJECT / "notebooks"
 PACKAGES = (*states.PACKAGES, "papermill", "nbclient", "ipykernel")
 
 
@@ -63,6 +65,7 @@ def collect(notebooks: Sequence[Notebook], values: dict[str, dict], outputs: Pat
     settings = shared_settings(runs, values)
     return {
         "profile": profile,
+        "profile_values": profile_values(profile, NOTEBOOKS),
         **common_code([run for run in runs.values() if run]),
         **common_processor([run for run in runs.values() if run]),
         "python": platform.python_version(),
