@@ -14,9 +14,7 @@ if TYPE_CHECKING:  # imported late, if at all: it takes half a second
 
 ROUNDING = 1e-12  # relative spread of values that are equal but for rounding
 RESAMPLES = 9_999  # of rounds
-FEW = (
-    10  # values or groups; of fewer the bootstrap holds the truth too rarely (of 5 in 82 % of cases), Student's t does
-)
+FEW = 10  # values or groups; an interval of fewer is Student's, as a bootstrap of 5 holds the truth in 82 % of cases
 
 
 @dataclass(frozen=True)

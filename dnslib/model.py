@@ -220,7 +220,7 @@ def enhance(model: Cruse, noisy: np.ndarray) -> np.ndarray:
 def enhance_many(model: Cruse, noisy: Sequence[np.ndarray]) -> list[np.ndarray]:
     """`enhance` of several waveforms; neighbours of equal length share a batch, which is ten times faster."""
     if not isinstance(model, nn.Module):
-        raise MisuseError(f"Enhancing takes a network, such as dnslib.pretrained('P.500'), not {model!r}.")
+        raise MisuseError(f"Enhancing takes a network, such as dnslib.pretrained('P.500'), not {type(model).__name__}.")
     device = next(model.parameters()).device
     waveforms = [_checked(one) for one in noisy]
     was_training = model.training

@@ -206,7 +206,7 @@ def _top(scores: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _check_fits(model: Cruse, widths: Sequence[int]) -> None:
-    if isinstance(widths, str) or not isinstance(widths, Sequence):
+    if np.ndim(widths) != 1:
         raise MisuseError(
             f"Widths are a channel count a level, as in CONFIGURATIONS or by `configure`, not {widths!r}."
         )

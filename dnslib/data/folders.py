@@ -144,7 +144,9 @@ def decoded(path: Path | io.BytesIO) -> tuple[np.ndarray, int]:
 
 
 def _no_bytes(path: Path | io.BytesIO) -> bool:
-    return not (path.is_file() and path.stat().st_size if isinstance(path, Path) else path.getbuffer().nbytes)
+    if isinstance(path, Path):
+        return path.is_file() and path.stat().st_size == 0
+    return path.getbuffer().nbytes == 0
 
 
 def converted(samples: np.ndarray, rate: int) -> np.ndarray:

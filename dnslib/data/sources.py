@@ -26,7 +26,7 @@ _ESC50 = re.compile(r"\d-(\d+)-[A-Z]-\d+$")
 _SUBSET = re.compile(
     r"(train|dev|test|valid(ation)?)([-_](clean|other))?([-_]\d+)?|wavs?(\d+.*)?|flac|audio|clips", re.I
 )
-_DIVISION = re.compile(r"(train|dev|test|valid(ation)?)([-_].*)?|wav\d+.*", re.I)
+_DIVISION = re.compile(r"(train|dev|test)[-_](clean|other)([-_]\d+)?|wav48(_silence_trimmed)?", re.I)  # of a corpus
 _PIECE = re.compile(r"[_-]?\d+$")
 _DNS_SPEAKERS = (  # (what to look for, source); in the whole name
     (re.compile(r"reader_(\d+)"), "reader/{}"),  # LibriVox: book_00000_chp_0009_reader_06709_0_seg_1
