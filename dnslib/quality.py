@@ -241,7 +241,7 @@ def summarise(scores: pd.DataFrame, reference: pd.DataFrame | None = None) -> pd
             raise MisuseError("The scores and their reference are not of the same clips, so they cannot be paired.")
         for metric in METRICS:
             row |= columns("delta_" + metric.removeprefix("dnsmos_"), ours[metric] - theirs[metric], speakers)
-    return pd.Series(row, dtype=object).infer_objects()
+    return pd.Series(row, dtype=object)  # counts stay whole numbers
 
 
 def by_clip(scores: pd.DataFrame) -> pd.DataFrame:

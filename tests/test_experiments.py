@@ -684,6 +684,7 @@ def test_the_table_of_quality(tmp_path, scored):
             assert {name, f"{name}_ci_low", f"{name}_ci_high"} <= set(table)
     assert (table["clips"] == 3).all()
     assert (table["speakers"] == 3).all()
+    assert {table[count].dtype.kind for count in ("clips", "seeds", "speakers")} == {"i"}  # not 3.0
     assert (table["seeds"] == 2).all()
     for name, row in table.iterrows():
         mean = np.mean([lab.scores(make[name](seed))["dnsmos_ovrl"].mean() for seed in (0, 1)])

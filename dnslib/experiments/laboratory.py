@@ -180,7 +180,7 @@ class Laboratory(Catalogue):
         if reference is not None and reference not in scores:
             raise MisuseError(f"The reference {reference!r} is not among the rows {', '.join(map(str, scores))}.")
         base = self.noisy_scores(recordings) if against_noisy else scores.get(reference)
-        table = pd.DataFrame([quality.summarise(score, base) for score in scores.values()]).astype({"clips": int})
+        table = pd.DataFrame([quality.summarise(score, base) for score in scores.values()]).infer_objects()
         table.insert(0, label, list(scores))
         table.insert(2, "seeds", len(seeds))
         return table
