@@ -17,7 +17,7 @@ from pathlib import Path
 
 import soundfile
 
-from dnslib.errors import MisuseError
+from dnslib.errors import MisuseError, told_in_one_line
 from dnslib.paths import of_caller, write_atomically
 from dnslib.progress import track
 from dnslib.sampling import SAMPLE_RATE
@@ -138,9 +138,5 @@ def main(arguments: Iterable[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with told_in_one_line():
         main(sys.argv[1:])
-    except MisuseError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on from there")

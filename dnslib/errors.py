@@ -1,4 +1,8 @@
-"""The exception for mistakes that a user can fix: its text is printed as one line, with exit status 2."""
+"""The exception for mistakes that a user can fix: its text is printed as one line, and the status is not zero."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class MisuseError(ValueError):
@@ -10,3 +14,14 @@ def unwritable(path: object) -> MisuseError:
     return MisuseError(
         f"{path} cannot be written; is the disk full? Make room and start again: what is finished is kept."
     )
+
+
+@contextmanager
+def told_in_one_line(interrupted: str = "interrupted; the same command goes on from there") -> Iterator[None]:
+    """What is done inside ends the program with status 1 and one line where it is misused or interrupted."""
+    try:
+        yield
+    except MisuseError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(interrupted)

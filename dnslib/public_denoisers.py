@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from dnslib.errors import MisuseError
+from dnslib.errors import MisuseError, told_in_one_line
 from dnslib.machine import onnxruntime
 from dnslib.paths import of_caller, write_atomically
 from dnslib.progress import track
@@ -162,14 +162,13 @@ def main(arguments: Iterable[str]) -> None:
         return
     if len(arguments) != 1 or arguments[0].startswith("-"):
         raise MisuseError("Name one folder: python -m dnslib.public_denoisers CLIPS")
-    counts = {name: enhance_all(of_caller(arguments[0]), name) for name in DENOISERS}
+    try:
+        counts = {name: enhance_all(of_caller(arguments[0]), name) for name in DENOISERS}
+    except OSError as error:
+        raise MisuseError(f"{error.filename or arguments[0]} cannot be written: {error.strerror}.") from None
     print(", ".join(f"{count} clips by {name}" for name, count in counts.items()), "in", arguments[0])
 
 
 if __name__ == "__main__":
-    try:
+    with told_in_one_line():
         main(sys.argv[1:])
-    except MisuseError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on from there")

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from dnslib import public_denoisers
-from dnslib.errors import MisuseError
+from dnslib.errors import MisuseError, told_in_one_line
 
 NOISY = np.random.default_rng(0).uniform(-0.5, 0.5, 5000).astype(np.float32)
 
@@ -69,3 +69,13 @@ def test_what_is_missing_is_told_in_one_line(tmp_path, monkeypatch, capsys):
             public_denoisers.main(wrong)
     public_denoisers.main(["--help"])
     assert "pip install --no-deps pyrnnoise" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [(MisuseError("No clips."), "No clips."), (KeyboardInterrupt(), "interrupted; the same command")],
+)
+def test_a_command_ends_with_one_line(raised, said):
+    with pytest.raises(SystemExit) as end, told_in_one_line():
+        raise raised
+    assert str(end.value.code).startswith(said)  # printed, with status 1

@@ -7,13 +7,12 @@ processor. Beside the reference run of the whole study there are an earlier, ``f
 Figure 1 and Table 3 of the latter with a ``third_seed``.
 """
 
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
 
-from dnslib.errors import MisuseError
+from dnslib.errors import told_in_one_line
 from dnslib.intervals import student_interval
 from dnslib.paths import PROJECT
 from dnslib.published import WEIGHTS, configuration
@@ -250,7 +249,5 @@ def published_rows(folder: Path, name: str, notebook: str) -> list[dict[str, str
 
 
 if __name__ == "__main__":
-    try:
+    with told_in_one_line():
         update()
-    except MisuseError as error:
-        sys.exit(str(error))

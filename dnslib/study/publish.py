@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from dnslib import plots
-from dnslib.errors import MisuseError
+from dnslib.errors import MisuseError, told_in_one_line
 from dnslib.experiments import Laboratory
 from dnslib.model import save_weights
 from dnslib.paths import PROJECT, remove, resolve, write_atomically
@@ -180,9 +180,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with told_in_one_line("interrupted: publish again, what was there may be half replaced; git has it"):
         main(sys.argv[1:])
-    except MisuseError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit("interrupted: publish again, what was there may be half replaced; git has it")

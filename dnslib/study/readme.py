@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from dnslib.claims import SELF_CHECK
-from dnslib.errors import MisuseError
+from dnslib.errors import MisuseError, told_in_one_line
 from dnslib.paper import PRUNED
 from dnslib.paths import PROJECT, resolve, write_atomically
 from dnslib.study import provenance
@@ -222,7 +222,5 @@ def rows(path: Path, missing: str = "yet: run the study first") -> list[dict[str
 
 
 if __name__ == "__main__":
-    try:
+    with told_in_one_line():
         update(resolve(sys.argv[1] if len(sys.argv) > 1 else "outputs/quick"))
-    except MisuseError as error:
-        sys.exit(str(error))
