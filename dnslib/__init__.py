@@ -28,9 +28,8 @@ _MODULES = (
     "benchmark", "claims", "cluster", "data", "debian", "denoiser", "deployment", "digests", "display", "enhancing",
     "errors", "exchange", "experiments", "export", "gru", "ideal", "intervals", "limits", "locks", "loss",
     "machine", "model", "networks", "paper", "paths", "plain_training", "plots", "processes", "profiling",
-    "progress", "pruning", "public_denoisers", "published",
-    "quality", "regrouping", "sampling", "search", "settings", "soak",
-    "sparse_products", "stft", "study", "training",
+    "progress", "pruning", "public_denoisers", "published", "quality", "regrouping", "sampling", "search",
+    "settings", "soak", "sparse_products", "stft", "study", "training",
 )  # fmt: skip
 
 __all__ = [*_NAMES, *_MODULES]

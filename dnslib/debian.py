@@ -18,7 +18,7 @@ from pathlib import Path
 import soundfile
 
 from dnslib.errors import MisuseError, told_in_one_line
-from dnslib.paths import of_caller, write_atomically
+from dnslib.paths import folder_to_fill, write_atomically
 from dnslib.progress import track
 from dnslib.sampling import SAMPLE_RATE
 
@@ -128,12 +128,8 @@ def run(*command: str, folder: Path | None = None) -> None:
 def main(arguments: Iterable[str]) -> None:
     """Build the test set in the folder that is named."""
     arguments = list(arguments)
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        raise MisuseError("Name one folder: python -m dnslib.debian DIR")
-    try:
-        counts = build(of_caller(arguments[0]))
-    except OSError as error:
-        raise MisuseError(f"{error.filename or arguments[0]} cannot be written: {error.strerror}.") from None
+    with folder_to_fill(arguments, "python -m dnslib.debian DIR") as folder:
+        counts = build(folder)
     print(", ".join(f"{count} files of {kind}" for kind, count in counts.items()), "in", arguments[0])
 
 

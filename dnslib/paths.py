@@ -65,6 +65,20 @@ def write_atomically(path: str | os.PathLike) -> Iterator[Path]:
         remove(temporary)
 
 
+@contextmanager
+def folder_to_fill(arguments: list[str], command: str) -> Iterator[Path]:
+    """The one folder that the arguments of a command name.
+
+    Raises MisuseError for other arguments, and in place of an OSError of the body, which writes there.
+    """
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        raise MisuseError(f"Name one folder: {command}")
+    try:
+        yield of_caller(arguments[0])
+    except OSError as error:
+        raise MisuseError(f"{error.filename or arguments[0]} cannot be written: {error.strerror}.") from None
+
+
 def remove(path: Path) -> None:
     """Remove a file or a whole folder, if it is there."""
     if path.is_dir() and not path.is_symlink():

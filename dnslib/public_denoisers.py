@@ -21,8 +21,8 @@ import soundfile
 import soxr
 
 from dnslib.errors import MisuseError, told_in_one_line
-from dnslib.machine import onnxruntime
-from dnslib.paths import of_caller, write_atomically
+from dnslib.export import session_of
+from dnslib.paths import folder_to_fill, write_atomically
 from dnslib.progress import track
 from dnslib.sampling import SAMPLE_RATE
 
@@ -35,37 +35,38 @@ Denoise = Callable[[np.ndarray], np.ndarray]  # float32 (samples,) at 16 kHz, bo
 
 def dtln(first: Path, second: Path) -> Denoise:
     """Two networks after one another on blocks of 32 ms every 8 ms: a gain of the spectrum, then a waveform."""
-    gain, wave = session(first), session(second)
+    gain, wave = session_of(first), session_of(second)
 
     def denoise(noisy: np.ndarray) -> np.ndarray:
         states = [initial_states(one) for one in (gain, wave)]
-        hop = WINDOW // 4
-        output = np.zeros(noisy.size + 2 * WINDOW, np.float32)
-        for start, block in blocks(noisy, hop):
+
+        def process(block: np.ndarray) -> np.ndarray:
             spectrum = np.fft.rfft(block)
             mask, states[0] = step(gain, np.abs(spectrum).reshape(1, 1, -1), states[0])
             filtered = np.fft.irfft(mask.ravel() * spectrum)
             clean, states[1] = step(wave, filtered.reshape(1, 1, -1), states[1])
-            output[start : start + WINDOW] += clean.ravel()
-        return output[WINDOW - hop :][: noisy.size]
+            return clean.ravel()
+
+        return overlap_added(process, noisy, WINDOW // 4)
 
     return denoise
 
 
 def gtcrn(path: Path) -> Denoise:
     """One network on complex spectra of 32 ms every 16 ms, square roots of Hann windows on both sides."""
-    network = session(path)
+    network = session_of(path)
     window = np.sqrt(np.hanning(WINDOW + 1)[:-1])
 
     def denoise(noisy: np.ndarray) -> np.ndarray:
         states = initial_states(network)
-        hop = WINDOW // 2
-        output = np.zeros(noisy.size + 2 * WINDOW, np.float32)
-        for start, block in blocks(noisy, hop):
+
+        def process(block: np.ndarray) -> np.ndarray:
+            nonlocal states
             spectrum = np.fft.rfft(window * block)
             enhanced, states = step(network, np.stack([spectrum.real, spectrum.imag], -1)[None, :, None], states)
-            output[start : start + WINDOW] += window * np.fft.irfft(enhanced[0, :, 0] @ [1, 1j])
-        return output[WINDOW - hop :][: noisy.size]
+            return window * np.fft.irfft(enhanced[0, :, 0] @ [1, 1j])
+
+        return overlap_added(process, noisy, WINDOW // 2)
 
     return denoise
 
@@ -99,18 +100,19 @@ DENOISERS = {  # name -> how its files are used, package, files in it
 }
 
 
+def overlap_added(process: Callable[[np.ndarray], np.ndarray], noisy: np.ndarray, hop: int) -> np.ndarray:
+    """The sum of what ``process`` makes of the blocks ``(512,)``, each where it was, aligned with the input."""
+    output = np.zeros(noisy.size + 2 * WINDOW, np.float32)
+    for start, block in blocks(noisy, hop):
+        output[start : start + WINDOW] += process(block)
+    return output[WINDOW - hop :][: noisy.size]
+
+
 def blocks(noisy: np.ndarray, hop: int) -> Iterator[tuple[int, np.ndarray]]:
     """Start and samples ``(512,)`` of every block; the first holds one hop of sound, the last one as well."""
     padded = np.pad(noisy, (WINDOW - hop, WINDOW))
     for start in range(0, noisy.size + WINDOW - hop, hop):
         yield start, padded[start : start + WINDOW]
-
-
-def session(path: Path):
-    """A network on one thread."""
-    options = onnxruntime().SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime().InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def initial_states(network) -> list[np.ndarray]:
@@ -160,12 +162,8 @@ def main(arguments: Iterable[str]) -> None:
     if arguments in (["-h"], ["--help"]):
         print(__doc__.strip())
         return
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        raise MisuseError("Name one folder: python -m dnslib.public_denoisers CLIPS")
-    try:
-        counts = {name: enhance_all(of_caller(arguments[0]), name) for name in DENOISERS}
-    except OSError as error:
-        raise MisuseError(f"{error.filename or arguments[0]} cannot be written: {error.strerror}.") from None
+    with folder_to_fill(arguments, "python -m dnslib.public_denoisers CLIPS") as folder:
+        counts = {name: enhance_all(folder, name) for name in DENOISERS}
     print(", ".join(f"{count} clips by {name}" for name, count in counts.items()), "in", arguments[0])
 
 

@@ -13,7 +13,7 @@ NOISY = np.random.default_rng(0).uniform(-0.5, 0.5, 5000).astype(np.float32)
 @pytest.fixture
 def transparent(monkeypatch):
     """Networks that give back what they get, or a gain of one for a spectrum's magnitudes; states are counted."""
-    monkeypatch.setattr(public_denoisers, "session", lambda path: path)
+    monkeypatch.setattr(public_denoisers, "session_of", lambda path: path)
     monkeypatch.setattr(public_denoisers, "initial_states", lambda network: [0])
     monkeypatch.setattr(
         public_denoisers,

@@ -61,7 +61,6 @@ class Layout:
     speakers: Callable[[dict[str, float]], dict[str, str]] = sources.plain_speakers
     noise_source: Callable[[str], str] = sources.noise_source
     room_source: Callable[[str], str] = sources.plain_room
-    is_room: Callable[[str], bool] = lambda name: True
     bases: dict[str, Path] = field(default_factory=dict)
     clean: dict[Path, Path] = field(default_factory=dict)  # of a folder of noisy speech
 
@@ -77,7 +76,7 @@ class Layout:
                 entries = folders.entries(root, closed)
                 found += [Item(prefix + one.name, (os.path.join(root, one.name),), one.stamp) for one in entries]
         found = [one._replace(name=readable(one.name)) for one in found]
-        return [one for one in found if self.is_room(one.name)] if kind == "rooms" else found
+        return [one for one in found if sources.is_response(one.name)] if kind == "rooms" else found
 
     def __str__(self) -> str:
         places = (
@@ -127,7 +126,7 @@ def own(data: Path) -> Layout | None:
     return Layout(
         "own layout", data, (bases["speech"],), (bases["noise"],), tuple(r for r in [bases["rooms"]] if r.is_dir()),
         speakers=lambda seconds: sources.speech_sources(seconds, "speech"),
-        room_source=sources.room_source, is_room=sources.is_response, bases=bases,
+        room_source=sources.room_source, bases=bases,
     )  # fmt: skip
 
 
@@ -144,7 +143,7 @@ def dns(data: Path) -> Layout | None:
     if not speech or not found["noise"] or not (inside or corpora or any(map(holds_books, speech))):
         return None
     rules = {"speakers": sources.each(sources.dns_speaker), "noise_source": sources.dns_noise}
-    rules |= {"room_source": sources.dns_room, "is_room": sources.is_response}
+    rules |= {"room_source": sources.dns_room}
     roots = (wideband(one, data) for one in (speech, found["noise"], found["rooms"]))
     return Layout(dns_name(data, inside + corpora), data, *roots, **rules)
 
@@ -257,7 +256,7 @@ def plain(data: Path) -> Layout | None:
         "plain folders", data, *(tuple(found[kind]) for kind in KINDS),
         speakers=lambda seconds: speakers_below(seconds, "speech"),
         noise_source=lambda name: sources.noise_source(from_kind(name, "noise")),
-        room_source=lambda name: sources.plain_room(from_kind(name, "rooms")), is_room=sources.is_response,
+        room_source=lambda name: sources.plain_room(from_kind(name, "rooms")),
     )  # fmt: skip
 
 

@@ -5,14 +5,16 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from dnslib.paths import PROJECT
 from dnslib.study import provenance
 from dnslib.study.notebooks import NUMBER, Notebook, discover
 from dnslib.study.parameters import OWN_OPTION, profile_values
 
+NOTEBOOKS = PROJECT / "notebooks"
 PLACEHOLDERS = {"recordings": "RECORDINGS", "exchange": "CLIPS"}  # folders of whoever runs it
 
 
-def command(folder: Path, sources: Path = provenance.NOTEBOOKS) -> str:
+def command(folder: Path, sources: Path = NOTEBOOKS) -> str:
     """One line for a shell: the notebooks of ``folder``, and the values that they would not have by themselves.
 
     It works at the commit of the run and today: named is what the profile of either would not give. Runs that did not

@@ -16,7 +16,6 @@ from dnslib.study import state as states
 from dnslib.study.notebooks import Notebook
 from dnslib.study.parameters import profile_values
 
-NOTEBOOKS = PROJECT / "notebooks"
 PACKAGES = (*states.PACKAGES, "papermill", "nbclient", "ipykernel")
 
 
@@ -63,9 +62,10 @@ def collect(notebooks: Sequence[Notebook], values: dict[str, dict], outputs: Pat
     """Everything worth knowing about the results in a folder, as plain data."""
     runs = {one.name: states.last_run(outputs / f"{one.name}.ipynb") for one in notebooks}
     settings = shared_settings(runs, values)
+    sources = notebooks[0].path.parent if notebooks else PROJECT / "notebooks"
     return {
         "profile": profile,
-        "profile_values": profile_values(profile, NOTEBOOKS),
+        "profile_values": profile_values(profile, sources),
         **common_code([run for run in runs.values() if run]),
         **common_processor([run for run in runs.values() if run]),
         "python": platform.python_version(),
