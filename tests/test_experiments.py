@@ -736,6 +736,44 @@ def test_ways_to_each_configuration_are_paired_with_one_of_them(lab, scored):
     assert (table.loc[table["way"] == "random", "delta_ovrl"] == 0).all()
 
 
+def test_scores_by_clip_tell_all_networks_of_a_study_apart(lab, scored, monkeypatch):
+    """Each table can be made from them again; a network asked for twice is there once, the noisy clips come last."""
+    mixed = [dataclasses.replace(clip, snr_db=snr_db) for clip, snr_db in zip(lab.clips, (5, 0, -5), strict=True)]
+    monkeypatch.setattr(lab, "clips", mixed)
+    makes = [
+        lab.baseline, partial(lab.baseline, "CRUSE16"), partial(lab.direct, "P.500"), partial(lab.pruned, "P.500"),
+        partial(lab.fine_tuned, "P.500"), partial(lab.fine_tuned, "P.500", learning_rate=1e-5),
+        partial(lab.sparse, 0.5, False), partial(lab.sparse, 0.5, True), partial(lab.sparse, 0.0, True),
+    ]  # fmt: skip
+    runs = [make(seed=seed) for seed in (0, 1) for make in makes]
+    table = lab.scores_by_clip([*runs, *runs[:3]])
+    about = [*experiments.runs.IDENTITY]
+    assert len(table) == (len(runs) + 2) * 3
+    assert table[about].drop_duplicates().shape[0] == len(runs) + 2
+    assert table["configuration"].tolist()[-6:] == ["noisy"] * 3 + ["clean"] * 3
+    for run, (_, part) in zip(runs, table.groupby(np.arange(len(table)) // 3), strict=False):
+        assert part.iloc[0][about].to_dict() == experiments.runs.identity(run)
+        pd.testing.assert_frame_equal(
+            part[["clip", *quality.METRICS]].reset_index(drop=True),
+            lab.scores(run)[["clip", *quality.METRICS]],
+            atol=1e-6,
+        )
+        assert part["snr_db"].tolist() == [5, 0, -5]
+        assert part["speaker"].tolist() == ["test-0", "test-1", "test-2"]
+
+
+def test_what_a_network_is_in_a_table_of_scores(lab):
+    """P.500 of ten steps and four more after the cut, at another rate; what is only cut has no steps of its own."""
+    tuned = experiments.runs.identity(lab.fine_tuned("P.500", 7, learning_rate=1e-4))
+    assert tuned == {
+        "configuration": "P.500", "started_from": "CRUSE32", "sparsity": 0.0, "learning_rate": 1e-4,
+        "steps": TUNING_STEPS, "total_steps": STEPS + TUNING_STEPS, "seed": 7,
+    }  # fmt: skip
+    assert experiments.runs.identity(lab.baseline())["started_from"] == ""
+    cut = experiments.runs.identity(lab.sparse(0.5, False))
+    assert (cut["sparsity"], cut["steps"], cut["total_steps"]) == (0.5, 0, STEPS)
+
+
 def test_the_first_column_of_quality_is_called_as_asked(lab, scored):
     make = {0.5: lambda seed: Run(TINY["P.500"], seed=seed)}
     for table in (lab.quality_table(make, label="factor"), lab.quality_by_seed(make, 0.5, label="factor")):
@@ -745,6 +783,11 @@ def test_the_first_column_of_quality_is_called_as_asked(lab, scored):
 
 
 # --- speed and results ----------------------------------------------------------------------------------------------
+
+
+def constant_times(milliseconds: float, rounds: int) -> np.ndarray:
+    """Nanoseconds (rounds, 1) of a model that always takes as long."""
+    return np.full((rounds, 1), milliseconds * 1e6)
 
 
 def test_latency_is_measured_once_per_set_of_networks_warm_and_cold(lab, monkeypatch):
@@ -759,11 +802,10 @@ def test_latency_is_measured_once_per_set_of_networks_warm_and_cold(lab, monkeyp
     def measure(files, evict_mb=0.0, **protocol):
         measured.append(protocol | {"evict_mb": evict_mb})
         names = list(files) if not evict_mb else list(files)[::-1]  # rows are joined by name, not by place
-        times = [len(name) + evict_mb for name in names]
-        return pd.DataFrame({"model": names, "latency_ms": times, "rounds": protocol["rounds"]})
+        return {name: constant_times(len(name) + evict_mb, protocol["rounds"]) for name in names}
 
     monkeypatch.setattr(export, "export_streaming", write)
-    monkeypatch.setattr(profiling, "measure_latency", measure)
+    monkeypatch.setattr(profiling, "measure_times", measure)
     monkeypatch.setattr(experiments.streaming, "last_level_cache_mb", lambda: 8.0)
     machine = profiling.timing_conditions() | {"load_1_min": 0.25}
     monkeypatch.setattr(profiling, "timing_conditions", lambda: machine)
@@ -788,6 +830,32 @@ def test_latency_is_measured_once_per_set_of_networks_warm_and_cold(lab, monkeyp
     assert (len(written), len(measured)) == (2, 10)
 
 
+def test_any_two_networks_can_be_compared_by_the_rounds_that_were_kept(lab, monkeypatch):
+    """The table's medians and speedups are those of the kept rounds; a lost file of rounds is measured anew."""
+    measured = []
+
+    def measure(files, evict_mb=0.0, **protocol):
+        measured.append(evict_mb)
+        generator = np.random.default_rng(len(measured))
+        shape = (protocol["rounds"], protocol["frames_per_round"])
+        return {name: generator.integers(10**5, 10**6, shape) for name in [*files, profiling.SELF_CHECK]}
+
+    monkeypatch.setattr(profiling, "measure_times", measure)
+    runs = {name: lab.untrained(name) for name in ("CRUSE32", "P.500")}
+    table, rounds = lab.latency(runs).set_index("model"), lab.latency_rounds(runs)
+    assert len(measured) == 2
+    assert rounds["round"].tolist() == [*range(30)] * 3 * 2
+    for way, prefix in {"back to back": "", "cold": "cold_"}.items():
+        kept = rounds[rounds["way"] == way].pivot(index="round", columns="model", values="median_ms")
+        assert kept.median().loc[table.index].tolist() == pytest.approx(table[f"{prefix}latency_ms"].tolist(), rel=1e-9)
+        ratios = (kept["CRUSE32"] / kept["P.500"]).median()
+        assert ratios == pytest.approx(table.loc["P.500", f"{prefix}speedup"], rel=1e-9)
+    (path,) = lab.outputs.glob("latency/*-rounds.csv")
+    path.unlink()
+    assert not lab.latency_rounds(runs).equals(rounds)
+    assert len(measured) == 4
+
+
 def test_frames_of_the_training_material(lab):
     """Three stand-in crops of a tenth of 1.5 s: T = 16 frames of 160 samples each; not what is tested or validated."""
     frames = lab.training_frames(crops=3, seconds=1.5)
@@ -803,13 +871,13 @@ def test_forms_are_measured_together_and_paced(lab, monkeypatch):
     def measure(files, evict_mb=0.0, pace_ms=0.0, **protocol):
         forms = {name: json.loads(form_of(path)) for name, path in files.items()}
         measured.append((forms, evict_mb > 0, pace_ms, protocol["rounds"]))
-        return pd.DataFrame({"model": list(files), "latency_ms": 1 + pace_ms, "rounds": protocol["rounds"]})
+        return {name: constant_times(1 + pace_ms, protocol["rounds"]) for name in files}
 
     def form_of(path):
         facts = {prop.key: prop.value for prop in profiling.load(path).metadata_props}
         return json.dumps([facts["form"], facts["widths"]])
 
-    monkeypatch.setattr(profiling, "measure_latency", measure)
+    monkeypatch.setattr(profiling, "measure_times", measure)
     run, small = lab.untrained("CRUSE32"), lab.untrained("P.500")
     models = {"CRUSE32": run, "CRUSE32 int8": (run, "int8"), "P.500 exact": (small, "exact")}
     first, again = lab.latency(models, paced_rounds=4), lab.latency(models, paced_rounds=4)
@@ -821,6 +889,9 @@ def test_forms_are_measured_together_and_paced(lab, monkeypatch):
     }
     assert measured == [(forms, False, 0, 30), (forms, True, 0, 30), (forms, False, 10, 4)]
     assert first["paced_latency_ms"].tolist() == [11] * 3
+    assert lab.latency_rounds(models, paced_rounds=4)["way"].value_counts().to_dict() == {
+        "back to back": 3 * 30, "cold": 3 * 30, "paced": 3 * 4
+    }  # fmt: skip
     lab.latency(models, paced_rounds=5)
     assert not [column for column in lab.latency(models) if column.startswith("paced")]
     assert len(measured) == 3 + 3 + 2
@@ -848,7 +919,10 @@ def test_the_digest_of_a_package_covers_all_its_files(tmp_path):
 def test_latencies_are_measured_again_when_what_makes_their_numbers_changes(module, tmp_path, monkeypatch):
     models, measured = {"a": tmp_path / "a.onnx"}, []
     table = pd.DataFrame({"model": ["a"]} | {name: [0] for name in experiments.streaming.CONDITIONS})
-    monkeypatch.setattr(experiments.streaming, "measure_everywhere", lambda *given: measured.append(1) or table)
+    rounds = pd.DataFrame({"model": ["a"]})
+    monkeypatch.setattr(
+        experiments.streaming, "measure_everywhere", lambda *given: measured.append(1) or (table, rounds)
+    )
     digest = profiling.latency.code_digest
     for changed in (False, False, True):
         with monkeypatch.context() as patch:

@@ -14,7 +14,7 @@ that ``worker`` does, all for the ``laboratory``.
 """
 
 from dnslib.experiments.catalogue import CYCLE_SEEDS
-from dnslib.experiments.files import source_digest, write_json
+from dnslib.experiments.files import source_digest, with_snr_and_noise, write_json
 from dnslib.experiments.laboratory import NOISY, PLAIN, TEST_SEED, Laboratory
 from dnslib.experiments.runs import Run, code_digest, configuration_name, describe, widths_of
 from dnslib.experiments.scheduling import job_record, score_all, train_all
@@ -25,5 +25,5 @@ from dnslib.experiments.worker import do_job, run_of
 __all__ = [
     "CYCLE_SEEDS", "NOISY", "PLAIN", "TEST_SEED", "Laboratory", "Run", "code_digest", "configuration_name", "describe",
     "device", "do_job", "enhance_clips", "enhance_streaming", "job_record", "run_of", "score_all", "source_digest",
-    "train_all", "widths_of", "write_json",
+    "train_all", "widths_of", "with_snr_and_noise", "write_json",
 ]  # fmt: skip

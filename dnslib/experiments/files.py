@@ -78,6 +78,14 @@ def read_scores(path: Path, clips: Sequence[data.Clip]) -> pd.DataFrame:
         return scores.assign(speaker=[clip.speaker for clip in clips])
 
 
+def with_snr_and_noise(scores: pd.DataFrame, clips: Iterable[data.Clip]) -> pd.DataFrame:
+    """Scores, rounded, with the SNR in dB and the noise of each row's clip; these and scores are the last columns."""
+    about = pd.DataFrame([{"clip": clip.name, "snr_db": clip.snr_db, "noise": clip.noise} for clip in clips])
+    last = ["clip", *quality.METRICS, "speaker", "snr_db", "noise"]
+    table = scores.merge(about, on="clip", validate="many_to_one")
+    return table[[*table.columns.drop(last), *last]].round(6)
+
+
 def write_json(path: Path, value) -> None:
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -11,8 +11,16 @@ import pandas as pd
 from dnslib import data, export, quality
 from dnslib.errors import MisuseError
 from dnslib.experiments.catalogue import Catalogue
-from dnslib.experiments.files import read_csv, read_scores, reading, scores_name, source_digest, write_csv
-from dnslib.experiments.runs import Run, describe
+from dnslib.experiments.files import (
+    read_csv,
+    read_scores,
+    reading,
+    scores_name,
+    source_digest,
+    with_snr_and_noise,
+    write_csv,
+)
+from dnslib.experiments.runs import Run, describe, identity
 from dnslib.experiments.scheduling import score_all
 from dnslib.experiments.streaming import enhance_clips, enhance_streaming, measured_once
 from dnslib.experiments.training import train_network
@@ -210,6 +218,16 @@ class Laboratory(Catalogue):
         tables = [self.quality_table(rows, reference, seeds=[seed], label=label).assign(seeds=seed) for seed in seeds]
         return pd.concat(tables, ignore_index=True).rename(columns={"seeds": "seed"})
 
+    def scores_by_clip(self, runs: Iterable[Run]) -> pd.DataFrame:
+        """What quality tables rest on: one row a network and test clip, with scores, SNR, speaker and noise.
+
+        The first columns are `IDENTITY`. The noisy clips and their references come last.
+        """
+        scores = [self.scores(run).assign(**identity(run)) for run in dict.fromkeys(runs)]
+        scores += [self.noisy_scores().assign(configuration=NOISY), self.clean_scores().assign(configuration="clean")]
+        table = with_snr_and_noise(pd.concat(scores), self.clips)
+        return table.astype(dict.fromkeys(("steps", "total_steps", "seed"), "Int64"))  # whole where a row has none
+
     # --- speed ------------------------------------------------------------------------------------------------------
 
     def streaming_file(self, run: Run, form: str = PLAIN) -> Path:
@@ -233,6 +251,17 @@ class Laboratory(Catalogue):
         one frame every 10 ms and nothing in between: ``paced_``. The machine and its load before the measurement stand
         in columns of their own (`profiling.conditions` says them).
         """
+        return self._measured(models, paced_rounds)[0]
+
+    def latency_rounds(self, models: Mapping[str, Run | tuple[Run, str]], paced_rounds: int = 0) -> pd.DataFrame:
+        """What `latency` of the same networks rests on: the median frame of every round, in ms.
+
+        Columns: ``way`` of measuring (back to back, cold, paced), ``model``, ``round``, ``median_ms``. The models of a
+        round were timed within the same seconds, so any two can be compared round by round.
+        """
+        return self._measured(models, paced_rounds)[1]
+
+    def _measured(self, models: Mapping[str, Run | tuple[Run, str]], paced_rounds: int):
         pairs = {name: model if isinstance(model, tuple) else (model, PLAIN) for name, model in models.items()}
         files = {name: self.streaming_file(*pair) for name, pair in pairs.items()}
         s = self.settings

@@ -14,6 +14,8 @@ LOSSES = {  # by the setting `loss`; the second one was found by DNSMOS on valid
     "weighted": LossWeights(complex_share=0.15, over_suppression=2.0, pauses=0.2),
 }
 
+IDENTITY = ("configuration", "started_from", "sparsity", "learning_rate", "steps", "total_steps", "seed")
+
 _CODE = (  # what the data hold is in their own digest
     "gru.py", "model.py", "sampling.py", "stft.py", "loss.py", "training.py", "pruning.py", "regrouping.py",
     "data/mixing.py", "data/mixtures.py", "data/corpora.py", "data/samples.py", "data/rooms.py",
@@ -81,6 +83,18 @@ def describe(run: Run) -> str:
     if run.start and run.steps and not run.sparsity:
         words.append("trained on" if run.start.widths == run.widths else "after pruning")
     return " ".join(words) + (f", seed {run.seed}" if run.seed else "")
+
+
+def identity(run: Run) -> dict[str, object]:
+    """What tells the networks of a study apart, as values of the columns `IDENTITY`.
+
+    ``started_from`` is the configuration whose weights it began with, empty for random ones; ``sparsity`` the share of
+    zeros among its GRU weights; ``steps`` are its own, 0 where it was only cut, ``total_steps`` those from random
+    weights.
+    """
+    started_from = configuration_name(run.start.widths) if run.start else ""
+    values = (started_from, run.sparsity, run.learning_rate, run.steps, run.total_steps, run.seed)
+    return dict(zip(IDENTITY, (configuration_name(run.widths), *values), strict=True))
 
 
 @cache

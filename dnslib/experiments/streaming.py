@@ -16,6 +16,7 @@ from dnslib.model import Cruse, enhance_many, with_gains
 from dnslib.stft import SAMPLE_RATE
 
 FRAME_MS = 10.0
+BACK_TO_BACK = "back to back"
 LONG_SECONDS = 60.0  # beyond, a waveform does not go through a network as a whole
 PACED_FRAMES = 10  # frames in a paced round, each takes 10 ms
 COLD_FRAMES_SHARE = 10  # one frame in ten is timed with evicted caches too: filling them takes longer than a frame
@@ -47,21 +48,28 @@ def enhance_clips(model: Cruse, noisy: Sequence[np.ndarray]) -> list[np.ndarray]
 
 def measured_once(
     outputs: Path, files: Mapping[str, Path], protocol: Mapping[str, int], paced_rounds: int = 0
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`measure_everywhere`, kept under ``outputs`` by files in their order, protocol, code, CPU and ONNX Runtime.
 
-    Beside it stand `CONDITIONS`.
+    Beside the latency table stand `CONDITIONS`.
     """
     machine = profiling.timing_conditions()
     about = {"files": [(name, str(path.relative_to(outputs))) for name, path in files.items()]}  # the first is at 1x
     about |= {"protocol": protocol, "paced_rounds": paced_rounds, "own_code": digests.code_digest([Path(__file__)])}
     key = digests.record_digest(about | profiling.decisive(machine))
-    path = outputs / "latency" / f"{key}.csv"
-    if not path.exists():
+    path, path_of_rounds = (outputs / "latency" / f"{key}{kind}.csv" for kind in ("", "-rounds"))
+    there = lambda: path.exists() and path_of_rounds.exists()  # noqa: E731
+    if not there():
         with waiting(path.with_suffix(".lock"), "a measurement of the same files"):
-            if not path.exists():
-                measured = measure_everywhere(files, protocol, paced_rounds)
-                write_csv(path, measured.assign(**{what: machine[what] for what in CONDITIONS}))
+            if not there():
+                table, rounds = measure_everywhere(files, protocol, paced_rounds)
+                write_csv(path_of_rounds, rounds)
+                write_csv(path, table.assign(**{what: machine[what] for what in CONDITIONS}))
+    return _read_latency(path, files), _read_latency(path_of_rounds, files)
+
+
+def _read_latency(path: Path, files: Mapping[str, Path]) -> pd.DataFrame:
+    """A table whose column ``model`` must name all ``files``."""
     with reading(path):
         table = read_csv(path)
         if missing := files.keys() - set(table["model"]):
@@ -69,19 +77,28 @@ def measured_once(
         return table
 
 
-def measure_everywhere(files: Mapping[str, Path], protocol: Mapping[str, int], paced_rounds: int = 0) -> pd.DataFrame:
-    """The latency table back to back, joined by ``cold_…`` columns: the same with evicted caches, on fewer frames; and
-    by ``paced_…`` columns where there are such rounds."""
-    table = profiling.measure_latency(files, **protocol)
+def measure_everywhere(
+    files: Mapping[str, Path], protocol: Mapping[str, int], paced_rounds: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Latency of ``files`` in each way of measuring: the latency table, and the medians that it rests on.
+
+    The table is that back to back, joined by ``cold_…`` columns: the same with evicted caches, on fewer frames; and by
+    ``paced_…`` columns where there are such rounds. The medians are `profiling.round_table` of each ``way``.
+    """
     frames = max(1, protocol["frames_per_round"] // COLD_FRAMES_SHARE)
     evict_mb = 2 * last_level_cache_mb()
-    fewer = {**protocol, "frames_per_round": frames}
-    cold = profiling.measure_latency(files, **fewer, evict_mb=evict_mb)
-    table = join_prefixed(table, cold, "cold_").assign(cold_evicted_mb=evict_mb)
+    ways = {BACK_TO_BACK: protocol, "cold": {**protocol, "frames_per_round": frames, "evict_mb": evict_mb}}
     if paced_rounds:
-        paced = {**protocol, "rounds": paced_rounds, "frames_per_round": PACED_FRAMES}
-        table = join_prefixed(table, profiling.measure_latency(files, **paced, pace_ms=FRAME_MS), "paced_")
-    return table
+        paced = {"rounds": paced_rounds, "frames_per_round": PACED_FRAMES, "pace_ms": FRAME_MS}
+        ways["paced"] = {**protocol, **paced}
+    times_ns = {way: profiling.measure_times(files, **values, self_check=True) for way, values in ways.items()}
+    reference = next(iter(files))
+    tables = {way: profiling.latency_table(times, reference, protocol["seed"]) for way, times in times_ns.items()}
+    table = tables.pop(BACK_TO_BACK)
+    for way, other in tables.items():
+        table = join_prefixed(table, other, f"{way}_")
+    rounds = pd.concat({way: profiling.round_table(times) for way, times in times_ns.items()}, names=["way", None])
+    return table.assign(cold_evicted_mb=evict_mb), rounds.reset_index("way").reset_index(drop=True)
 
 
 def join_prefixed(table: pd.DataFrame, other: pd.DataFrame, prefix: str) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from dnslib.profiling.latency import (
     measure_latency,
     measure_times,
     round_medians_ms,
+    round_table,
     self_check_verdict,
     time_rounds,
     timing_conditions,
@@ -28,5 +29,5 @@ __all__ = [
     "SELF_CHECK", "Pace", "ProcessMemory", "between_frames", "clock_lock", "conditions", "count_macs",
     "decaying_frames", "decisive", "kernel_times", "latency_table", "layer_shares", "load", "macs_by_operator",
     "measure_latency", "measure_times", "memory_mb", "parameter_count", "process_memory", "round_medians_ms",
-    "self_check_verdict", "time_rounds", "timing_conditions", "weight_bytes",
+    "round_table", "self_check_verdict", "time_rounds", "timing_conditions", "weight_bytes",
 ]  # fmt: skip

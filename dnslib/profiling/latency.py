@@ -250,6 +250,14 @@ def round_medians_ms(times_ns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
     return {name: np.median(times, axis=1) / NANOSECONDS_PER_MS for name, times in times_ns.items()}
 
 
+def round_table(times_ns: Mapping[str, np.ndarray]):
+    """`round_medians_ms` as a table, one row a model and round: any two models are compared round by round."""
+    import pandas as pd
+
+    medians = pd.DataFrame(round_medians_ms(times_ns)).rename_axis(index="round", columns="model")
+    return medians.unstack().rename("median_ms").reset_index()
+
+
 def self_check_verdict(row: Mapping[str, float], column: str = "speedup") -> str:
     """Whether the interval of a model raced against itself holds 1, and how far off it reaches, in words."""
     low, high = row[f"{column}_ci_low"], row[f"{column}_ci_high"]
