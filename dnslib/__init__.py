@@ -1,7 +1,7 @@
 """A small library for one study: how far can a deep noise suppression network be pruned, and what does it gain?
 
 Conventions, once: tensors are (B, C, T, F) = (batch, channels, frames, frequency bins); waveforms are float32 in
-[-1, 1], one channel, 16 kHz; a frame lasts 10 ms. Units stand in the names: ``latency_ms``, ``memory_mb``, ``snr_db``.
+[-1, 1], one channel, 16 kHz; a frame lasts 10 ms. Units are in the names: ``latency_ms``, ``memory_mb``, ``snr_db``.
 ``pruning_ratio`` is the share of channels removed, ``sparsity`` the share of zero weights, ``compression_ratio``
 parameters before / after, ``speedup`` time before / after in the same measurement.
 

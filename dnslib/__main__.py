@@ -11,8 +11,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-if __name__ == "__main__":  # until `main` can say in a line that it was interrupted, Ctrl-C ends without a traceback
-    INTERRUPTS = signal.getsignal(signal.SIGINT) is not signal.SIG_IGN  # not for a job in the background of a script
+if __name__ == "__main__":  # until `main` can report an interrupt in one line, Ctrl-C ends without a traceback
+    INTERRUPTS = signal.getsignal(signal.SIGINT) is not signal.SIG_IGN  # a background job of a script ignores it
     if INTERRUPTS:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -30,14 +30,14 @@ KEPT = "what is finished is kept, the same command goes on from there"
 
 
 class Parser(argparse.ArgumentParser):
-    """Misuse is one line, without the usage text before it."""
+    """Reports misuse in one line, without the usage text before it."""
 
     def error(self, message: str):
         raise MisuseError(f"{message} (python -m dnslib --help shows what is possible)")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; returns the exit status. Errors that a person can mend are one line on the error stream."""
+    """Run a command; returns the exit status. Errors that a person can fix become one line on the error stream."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a stream that is not UTF-8 gets \xfc for ü, not an exception
             stream.reconfigure(errors="backslashreplace")
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         return complain(f"the study failed: {error}", 1)
     except KeyboardInterrupt:
         return complain(f"interrupted; {KEPT}", 130)
-    except BrokenPipeError:  # who reads our output has seen enough, as with `| head`
+    except BrokenPipeError:  # the reader of our output has closed it, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:
@@ -67,7 +67,8 @@ def a_path(text: str) -> Path:
 
 
 def a_text(text: str) -> str:
-    """An empty one is most likely an unset variable: it must not mean the working folder, or the embedded data."""
+    """A text that is not empty: an empty one is most likely an unset variable, and must not mean the working folder or
+    the embedded data."""
     if not text:
         raise argparse.ArgumentTypeError("a path is needed, not an empty text")
     return text
@@ -80,7 +81,7 @@ def complain(text: object, status: int) -> int:
 
 
 def explain(error: OSError) -> str:
-    """One line for what the system refused."""
+    """One line about what the system refused."""
     if error.errno == errno.ENOSPC:
         return "the disk is full; free some space and give the same command again: what is finished is kept"
     return f"{error.filename or 'a file'}: {(error.strerror or str(error)).lower()}"
@@ -154,7 +155,7 @@ def run_command(options: argparse.Namespace) -> None:
         try:
             run(chosen, values, outputs, data, console)
         except BaseException:  # a study that fails in the middle has results too
-            with suppress(MisuseError):  # what failed first is what is told
+            with suppress(MisuseError):  # the first failure is the one to report
                 note_provenance(everything, values, outputs, options.profile)
             raise
         executed = note_provenance(everything, values, outputs, options.profile)
@@ -164,7 +165,7 @@ def run_command(options: argparse.Namespace) -> None:
 
 
 def note_provenance(notebooks, values: dict[str, dict], outputs: Path, profile: str) -> dict[str, str]:
-    """Write the provenance, where a notebook was executed since; `finished`."""
+    """Write the provenance if a notebook was executed since it was last written; returns what `finished` does."""
     executed = finished(notebooks, outputs)
     if executed and executed != provenance.finished(outputs):
         provenance.write(notebooks, values, outputs, profile)
@@ -178,12 +179,12 @@ def finished(notebooks, outputs: Path) -> dict[str, str]:
 
 
 def older(path: Path, sources: list[Path]) -> bool:
-    """Whether a file is missing or older than one of what it is made from, as after an interrupted run."""
+    """Whether a file is missing or older than one of its sources, as after an interrupted run."""
     return not path.exists() or path.stat().st_mtime_ns < max(source.stat().st_mtime_ns for source in sources)
 
 
 def absolute(scheduler: str | None) -> str:
-    """A file is looked for where the command was given, as --data and --outputs are; empty where none is named."""
+    """The scheduler as named; a file is relative to the caller's folder, like --data and --outputs. Empty for none."""
     if not scheduler:
         return ""
     is_file = scheduler.endswith((".yaml", ".yml"))
@@ -191,7 +192,7 @@ def absolute(scheduler: str | None) -> str:
 
 
 def list_command(options: argparse.Namespace) -> None:
-    """One line a notebook: what ``run`` with the same options would do with it, and how long it took."""
+    """One line per notebook: what ``run`` with the same options would do with it, and how long it took."""
     notebooks = in_order(discover(options.folder.absolute()))
     data = parameters.data_folder(options.data)
     values = parameters.plan(notebooks, options.profile, data, options.outputs, options.assignments)
@@ -220,7 +221,7 @@ def report_command(options: argparse.Namespace) -> None:
 
 
 def enhance_command(options: argparse.Namespace) -> int:
-    """Denoise; one line for each recording that could not be done, and one about all."""
+    """Denoise; prints one line for each recording that failed, and one about all."""
     from dnslib.enhancing import enhance_recordings  # PyTorch and ONNX Runtime take seconds to import
 
     summary = enhance_recordings(
@@ -258,14 +259,14 @@ def write_report(notebooks, outputs: Path, profile: str) -> None:
 
 
 def stop(number: int, _frame) -> None:
-    """Leave by the way of an exception, so that unfinished files are removed."""
+    """Exit by an exception, so that unfinished files are removed."""
     sys.exit(complain(f"stopped; {KEPT}", 128 + number))
 
 
 if __name__ == "__main__":
     if INTERRUPTS:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    for ending in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP; nohup has it ignored
+    for ending in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP; under nohup it is ignored
         if hasattr(signal, ending) and signal.getsignal(getattr(signal, ending)) is not signal.SIG_IGN:
             signal.signal(getattr(signal, ending), stop)
     sys.exit(main())

@@ -1,14 +1,14 @@
 """Latency of any streaming ONNX files, ours or others', by the protocol of `dnslib.profiling`.
 
-A streaming file takes one frame and its states, and gives a result and the next states. Which input is which is told
-from the file alone:
+A streaming file takes one frame and its states, and gives a result and the next states. Which input is which is
+decided from the file alone:
 * a state ``x`` is an input that comes back as ``x_next``, ``x_out``, ``x_new``, ``next_x``, ``out_x`` or ``new_x``, or
   as ``x_out`` for ``x_in`` or ``out_x`` for ``in_x``;
 * of what is left, inputs and outputs of equal shape and type are paired in their order, from the last one backwards,
   because results come first where frame and state look alike;
 * the frame is the one input that remains; if none does, the first of those paired by shape, which then is no state.
-A size that the file leaves open is 1: one frame, one channel. States begin as zeros and are carried from frame to
-frame; frames are bursts of noise that decay into silence, in log power for the files of this project.
+A size that the file leaves open is taken as 1: one frame, one channel. States begin as zeros and are carried from frame
+to frame; frames are bursts of noise that decay into silence, in log power for the files of this project.
 """
 
 import os
@@ -35,7 +35,7 @@ TYPES = {
     "tensor(int64)": np.int64,
 }
 FRAMES = 1000  # different ones; then they repeat
-MOST_FRAMES = 10_000_000  # a model; all times are kept
+MOST_FRAMES = 10_000_000  # per model; all times are kept
 PROTOCOL = (
     "one thread, sequential, no spinning, denormals flushed; one frame a call, states carried; all models interleaved "
     "in rounds of balanced order, each opened anew in every round; intervals: 95 % bootstrap over rounds"
@@ -69,8 +69,8 @@ class Roles:
 def benchmark(
     paths: Sequence[str | os.PathLike], rounds: int = 30, frames_per_round: int = 100, warmup_frames: int = 50, seed=0
 ):
-    """One row a model in the columns of `profiling.latency_table`; besides ``memory_mb``,
-    ``states`` (their number) and ``frame``, what was taken for it.
+    """One row per model with the columns of `profiling.latency_table`, and besides them ``memory_mb``,
+    ``states`` (their number) and ``frame`` (the input that was taken for it).
 
     The first model is the reference of ``speedup`` and, measured a second time, the last row: its speedup must be 1
     within its interval. Raises MisuseError for a file that is not a streaming network.
@@ -103,7 +103,7 @@ def _open_step(path: Path, seed: int) -> Callable[[int], None]:
 
 
 def labels(paths: Sequence[Path]) -> dict[str, Path]:
-    """A short name for each path: its stem, or as many folders before it as tell the paths apart."""
+    """A short name for each path: its stem, after as many folders as it takes to tell the paths apart."""
     paths = list(dict.fromkeys(paths))
     for depth in range(1, max(len(path.parts) for path in paths) + 1):
         names = ["/".join(path.with_suffix("").parts[-depth:]) for path in paths]
@@ -146,7 +146,7 @@ class AnySession(StatefulSession):
 
 
 def described(session, path) -> tuple[list[Value], list[Value]]:
-    """Inputs and outputs; a size that is open becomes 1. Raises MisuseError for types that no tensor of ours has."""
+    """Inputs and outputs; a size that is open becomes 1. Raises MisuseError for a type that is not in `TYPES`."""
     for value in (*session.get_inputs(), *session.get_outputs()):
         if value.type not in TYPES:
             raise MisuseError(f"{path} is not a streaming network that can be measured: {value.name} is {value.type}.")
@@ -196,13 +196,13 @@ def _alike(one: Value, other: Value) -> bool:
 
 
 def example_frames(frame: Value, seed: int = 0) -> np.ndarray:
-    """Frames ``(FRAMES, *shape)``: log power of decaying bursts for our files, else bursts in any other quantity."""
+    """Frames ``(FRAMES, *shape)``: log power of decaying bursts for our files, plain decaying bursts for others."""
     if frame.name == INPUT and frame.shape[-1] == BINS:
         frames = profiling.decaying_frames(seed=seed).reshape(-1, *frame.shape)
         return np.ascontiguousarray(np.resize(frames, (FRAMES, *frame.shape)), dtype=frame.dtype)
     position = (
         np.arange(FRAMES) % 100 / 100
-    )  # one burst in a hundred frames, 60 dB down after sixty of them, then zeros
+    )  # one burst every hundred frames: 60 dB down after sixty of them, zeros from the eightieth on
     envelope = 0.1 * 10 ** (-3 * np.minimum(position / 0.6, 1)) * (position < 0.8)
     values = np.random.default_rng(seed).standard_normal((FRAMES, *frame.shape))
     return (values * envelope.reshape(-1, *(1 for _ in frame.shape))).astype(frame.dtype)

@@ -48,7 +48,7 @@ NOISE = (  # package, folder in it, names of the files; numbered ones are one ki
 def build(folder: Path) -> dict[str, int]:
     """Fill ``folder`` with what is not there yet; returns how many files it holds of each kind.
 
-    Raises MisuseError where a program is missing, a package cannot be had, or one does not hold what it should.
+    Raises MisuseError where a program is missing, a package cannot be downloaded, or one does not hold what it should.
     """
     for package in dict.fromkeys(rule[0] for rule in (*SPEECH, *NOISE)):
         with unpacked(package, folder / "packages") as root:
@@ -92,7 +92,7 @@ def seconds(path: Path) -> float:
 
 
 def place(source: Path, target: Path) -> None:
-    """Copy a file, or decode it where it is G.722; nothing is done where the target is there."""
+    """Copy a file, or decode it where it is G.722; nothing is done where the target exists."""
     if target.exists():
         return
     with write_atomically(target) as temporary:

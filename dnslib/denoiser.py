@@ -1,15 +1,15 @@
 """Denoise audio as it arrives: chunks of any length in, enhanced samples out, in constant memory.
 
 A waveform is float32 ``(samples,)``, one channel, 16 kHz. Windows, Fourier transforms and overlap-add are NumPy's, the
-rest of a frame is one run of a streaming network whose states never leave the runtime. Audio goes hop by hop, whatever
-the chunks, through buffers made once; only what `Denoiser.process` returns is new.
+rest of a frame is one run of a streaming network whose states never leave the runtime. Audio goes hop by hop, however
+long the chunks, through buffers made once; only what `Denoiser.process` returns is new.
 
-A large network pushes everything else out of the caches, frame by frame. What Python adds then hangs on how much code
-and memory it touches: hence few calls, and NumPy's transforms without their wrappers.
+A large network pushes everything else out of the caches, frame by frame. What Python adds then depends on how much
+code and memory it touches: hence few calls, and NumPy's transforms without their wrappers.
 
 Denormals: `Denoiser.process` flushes them for its own transform and for the network, which runs in the same thread,
 once a call, which costs about a microsecond. Without it, states that decay in silence could make a frame many times
-slower; what is flushed lies some 750 dB under full scale.
+slower; what is flushed lies some 750 dB below full scale.
 """
 
 import os
@@ -37,7 +37,7 @@ except ImportError:
         np.fft.irfft(spectrum, out=out)
 
 
-LARGEST_ENERGY = 1e30  # of a chunk: beyond, power spectra leave float32; a minute of full scale has 1e6
+LARGEST_ENERGY = 1e30  # of a chunk: beyond it, power spectra overflow float32; a minute at full scale has 1e6
 FRAMES_PER_ROUND, WARMUP_FRAMES = 50, 20  # of the measurement
 NANOSECONDS_PER_US = 1e3
 _FLOAT32, _FORWARD, _BACKWARD = np.dtype(np.float32), np.float32(1), np.float32(1 / WINDOW)
@@ -57,8 +57,8 @@ class Denoiser:
     ONNX file.
 
     ``latency_samples`` is the delay of the method, without computing time: the window and the frames that the network
-    looks ahead. With one frame these are 480 samples (30 ms) from the first sample of a hop to its way out: output
-    sample n is ready when input sample n + 479 has come, or earlier. At no time as many samples are held back.
+    looks ahead. With one frame these are 480 samples (30 ms) from the first sample of a hop to its output: output
+    sample n is ready when input sample n + 479 has arrived, or earlier. Fewer than that are held back at any time.
     """
 
     sample_rate = SAMPLE_RATE
@@ -103,7 +103,7 @@ class Denoiser:
         return rest
 
     def _run(self, samples: np.ndarray) -> np.ndarray:
-        if len(samples) == HOP and not self._filled and not self._missing:  # the way of live audio
+        if len(samples) == HOP and not self._filled and not self._missing:  # the usual case of live audio
             out = np.empty(HOP, np.float32)
             with flushed_denormals():
                 self._denoise(samples, out)
@@ -123,7 +123,7 @@ class Denoiser:
         return hops[incomplete:].reshape(-1)
 
     def _fill(self, samples: np.ndarray) -> np.ndarray:
-        """The waiting hop, with these samples behind those that wait already."""
+        """The waiting hop, with these samples after those that wait already."""
         self._waiting[self._filled : self._filled + len(samples)] = samples
         self._filled += len(samples)
         return self._waiting
@@ -148,7 +148,7 @@ def _check(chunk: np.ndarray) -> None:
         raise MisuseError(f"A chunk is a numpy array of float32 samples in [-1, 1], not {kind}.")
     if chunk.ndim != 1:
         raise MisuseError(f"A chunk is one channel of shape (samples,), not {chunk.shape}: one Denoiser a channel.")
-    if not chunk.dot(chunk) <= LARGEST_ENERGY:  # NaN is not under it either
+    if not chunk.dot(chunk) <= LARGEST_ENERGY:  # true for NaN too
         raise MisuseError("The chunk holds NaN or infinite samples.")
 
 
@@ -162,7 +162,7 @@ def overhead_rounds_us(
 
     The network alone is what `dnslib.profiling` calls latency: one frame of log power copied into the bound input, and
     the run. All else counts: checks, transform, log power, product with the gain, copies, and what the network loses
-    because others use the caches as well. Both are opened anew in every round, take turns in being first, and hear the
+    because others use the caches as well. Both are opened anew in every round, take turns to go first, and hear the
     same noise; a round gives the difference of its medians. The denoiser's own audio is left alone.
     """
     noise = np.random.default_rng(seed).uniform(-0.1, 0.1, (FRAMES_PER_ROUND, HOP)).astype(np.float32)

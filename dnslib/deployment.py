@@ -1,7 +1,7 @@
-"""Which streaming form of a network is the fastest *here*: decided by measurement, and said in the file.
+"""Which streaming form of a network is the fastest *here*: decided by measurement, and noted in the file.
 
-A network that memory bandwidth holds back gains most from int8, one held back by its number of nodes nothing, and where
-one becomes the other depends on the machine. So every form is exported, its gain compared with the plain form's on
+A network limited by memory bandwidth gains most from int8, one limited by its number of nodes gains nothing, and where
+one turns into the other depends on the machine. So every form is exported, its gain compared with the plain form's on
 given frames, and all are timed in one interleaved measurement (`dnslib.profiling.measure_latency`).
 """
 
@@ -22,7 +22,7 @@ from dnslib.profiling import load, measure_latency, timing_conditions
 AUTO, REFERENCE = "auto", "plain"
 PRECISIONS = (*FORMS, AUTO)
 GAIN_TOLERANCE = 0.02  # root mean square over all bins and frames; 0.02 of gain is 34 dB below a gain of one
-TO_ROUNDING = 1e-5  # below, two forms compute the same function
+TO_ROUNDING = 1e-5  # below it, two forms compute the same function
 COLUMNS = ("latency_ms", "ci_low", "ci_high", "speedup", "gain_error_rms", "gain_error_max", "memory_mb")
 
 
@@ -38,9 +38,10 @@ def deploy(
 
     ``frames`` is log power ``(T, 161)`` of real audio, from the training material; ``auto`` needs it. A form is a
     candidate when the root mean square difference of its gains from the plain form's is at most ``tolerance``; the
-    fastest candidate by paired rounds is written, or the most exact of those that the measurement does not tell from
-    it. The file's metadata say what was measured, on which machine: see `chosen_because`. ``protocol`` goes to
-    `measure_latency`. Raises MisuseError for an unknown precision or missing frames.
+    fastest candidate by paired rounds is written; where the measurement cannot tell an exact form (plain or exact, up
+    to rounding) from it, that one is. The file's metadata say what was measured, on which machine: see
+    `chosen_because`. ``protocol`` goes to `measure_latency`. Raises MisuseError for an unknown precision or missing
+    frames.
     """
     if precision not in PRECISIONS:
         raise MisuseError(f"There is no precision {precision!r}; choose one of {', '.join(PRECISIONS)}.")
@@ -58,7 +59,7 @@ def deploy(
 
 
 def compare_forms(model: Cruse, frames: np.ndarray, **protocol):
-    """One row a form of ``model``, by name: `COLUMNS`. Latencies are interleaved, errors of the gain are to plain's.
+    """One row per form of ``model``, by name: `COLUMNS`. Timed interleaved; gains are compared with the plain form's.
 
     ``frames`` ``(T, 161)`` are what the networks see, in the measurement too.
     """
@@ -92,8 +93,8 @@ def choose(table, tolerance: float) -> tuple[str, str]:
     allowed = table[table["gain_error_rms"] <= tolerance]
     refused = [form for form in table.index if form not in allowed.index]
     fastest = allowed["speedup"].idxmax()
-    # forms told from the fastest neither by speedup nor by latency are as fast: of these the most exact
-    # (a restless reference widens the intervals of all speedups, a drift of the machine those of all latencies)
+    # forms that neither speedup nor latency tells apart from the fastest count as equally fast: take an exact one
+    # (a noisy reference widens the intervals of all speedups, a drift of the machine those of all latencies)
     best = allowed.loc[fastest]
     alike = (allowed["speedup_ci_high"] >= best["speedup_ci_low"]) & (allowed["ci_low"] <= best["ci_high"])
     as_fast = allowed[alike]

@@ -1,4 +1,4 @@
-"""Digests of source files: changed code never finds what earlier code has made.
+"""Digests of source files: changed code never finds what earlier code made.
 
 Comments and docstrings do not count, as no result depends on them: a better explanation costs no training.
 """
@@ -29,7 +29,7 @@ def file_digest(path: Path) -> str:
 
 
 def code_digest(paths: Iterable[Path]) -> str:
-    """Digest of files by name: of a module what it does, of another file its content."""
+    """Digest of files and their names: what a Python module does counts, of any other file its content."""
     return digest(*(path.name + _digest_of(path) for path in paths))
 
 
@@ -51,5 +51,5 @@ def _module_digest(source: str) -> str:
 
 @cache
 def _digest_as_of(path: Path, size: int, changed: int) -> str:
-    """Of a file that may be large, such as weights: read once as long as it is not changed."""
+    """Digest of a file that may be large, such as weights: read only once as long as it does not change."""
     return file_digest(path)

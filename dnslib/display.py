@@ -1,6 +1,6 @@
 """What a notebook shows besides plots: sound players, tables for reading, the machine it ran on.
 
-Everything works without a kernel, without trust in the notebook and without a network: plain HTML, sound included.
+Everything works without a kernel, in a notebook that is not trusted and offline: plain HTML, sound included.
 """
 
 import base64
@@ -38,9 +38,9 @@ WORDS |= {"p99": "99th percentile", "percent": "%"}
 def player(waveforms: Mapping[str, np.ndarray] | Mapping[str, Mapping[str, np.ndarray]], sample_rate: int = 16_000):
     """A table of sound players, loudness-matched, so that what is louder does not seem better.
 
-    ``{"noisy": (samples,), "enhanced": (samples,)}`` gives one row a waveform; ``{"clip 1": {"noisy": ...}, ...}`` one
-    row a clip and one column a version. Waveforms of a row (of everything, in the first form) are played at the same
-    loudness; silence stays silent. Returns IPython HTML with the sound as FLAC inside.
+    ``{"noisy": (samples,), "enhanced": (samples,)}`` gives one row per waveform; ``{"clip 1": {"noisy": ...}, ...}``
+    one row per clip and one column per version. Waveforms of a row (of everything, in the first form) are played at
+    the same loudness; silence stays silent. Returns IPython HTML with the sound as FLAC inside.
     """
     if not waveforms or any(isinstance(row, Mapping) and not row for row in waveforms.values()):
         raise MisuseError("There is no waveform to play.")
@@ -86,7 +86,7 @@ def match_loudness(waveforms: Mapping[str, np.ndarray], sample_rate: int) -> dic
 
 
 def check_sound(label: str, waveform: np.ndarray) -> np.ndarray:
-    """The waveform as float64 when it can be played; a MisuseError that names it when not."""
+    """The waveform as float64 when it can be played; otherwise raises a MisuseError that names it."""
     waveform = np.asarray(waveform, dtype=np.float64)
     if waveform.ndim != 1 or waveform.size == 0 or not np.isfinite(waveform).all():
         raise MisuseError(f"The waveform {label!r} is not one channel of one or more finite samples.")
@@ -118,7 +118,7 @@ def table(
         for place, heading in enumerate(text)
         if heading in numeric
     ]
-    # pandas binds the style to this id: one of its own for each table of a page, the same for equal tables
+    # pandas binds the style to this id: each table of a page needs its own, equal tables get the same
     uuid = hashlib.sha256(text.to_csv().encode()).hexdigest()[:12]
     styler = Styler(text, uuid=uuid, uuid_len=12, cell_ids=False).hide(axis="index").set_table_styles(look)
     styler = styler.set_properties(**{"text-align": "left"}).set_properties(numeric, **{"text-align": "right"})
@@ -128,7 +128,7 @@ def table(
 def readable(frame: pd.DataFrame, digits: int | Mapping[str, int] = 2) -> pd.DataFrame:
     """Text cells: rounded, with "1.64 [1.60, 1.69]" for a column and its interval, and words and units as headings.
 
-    Which columns are intervals, `dnslib.intervals.interval_columns` tells. ``digits`` are the decimals of all columns,
+    `dnslib.intervals.interval_columns` says which columns are intervals. ``digits`` are the decimals of all columns,
     or of those named (others: 2). Missing values are "–".
     """
     decimals = digits if isinstance(digits, Mapping) else dict.fromkeys(frame.columns, digits)
@@ -167,7 +167,7 @@ def number(value: object, places: int) -> str:
     if isinstance(value, (int, np.integer)):
         text = f"{value:,}".replace(",", "\u202f")
     elif isinstance(value, (float, np.floating)):
-        text = f"{value + 0.0:.{places}f}".replace("inf", "∞")  # of -0.0 the sign goes, of -0.001 it stays
+        text = f"{value + 0.0:.{places}f}".replace("inf", "∞")  # -0.0 loses its sign, -0.001 keeps it
     else:
         return str(value)
     return text.replace("-", "−")

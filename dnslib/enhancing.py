@@ -1,6 +1,6 @@
 """Recordings through a denoiser, second by second: an hour of audio takes no more memory than a minute.
 
-Samples are float32 ``(samples, channels)``. Every channel is denoised for itself at 16 kHz and comes back at the rate
+Samples are float32 ``(samples, channels)``. Every channel is denoised by itself at 16 kHz and comes back at the rate
 of its file, so nothing above 8 kHz is left. Inputs are wav, flac, ogg or mp3; a wav or flac file stays what it is, down
 to its sample format, and an ogg or mp3 file becomes 16-bit wav. An input is never written to.
 """
@@ -31,7 +31,7 @@ from dnslib.stft import SAMPLE_RATE
 NOT_WRITTEN = "cannot be written to its end; is the disk full?"
 WRITABLE = {".wav": "WAV", ".flac": "FLAC"}
 WAV_BYTES = 4e9  # a wav file cannot say that it is longer; RF64 is the same with a longer field
-LONGEST_PADDING = 0.5  # s, that a codec counts and does not give
+LONGEST_PADDING = 0.5  # s, which a codec counts but does not deliver
 SEEKABLE = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 SAMPLE_BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4}
 
@@ -74,10 +74,10 @@ def enhance_recordings(
 ) -> Summary:
     """Denoise a file, or every recording below a folder, into ``out`` (`destination` where it is not given).
 
-    ``model`` and ``precision`` are those of `dnslib.Denoiser`; all relative paths are against the working folder.
+    ``model`` and ``precision`` are those of `dnslib.Denoiser`; relative paths are resolved against the working folder.
 
     A recording that cannot be used costs one line, given to ``tell``; the others are still done. Outputs of a folder
-    that are there already are left, so the same call goes on where an earlier one was stopped. Raises MisuseError for a
+    that exist already are kept, so the same call goes on where an earlier one was stopped. Raises MisuseError for a
     missing input, an output that is the input or cannot be written, and a model that is not streaming, before anything
     is written.
     """
@@ -112,7 +112,7 @@ def destination(noisy: Path) -> Path:
 def plan(noisy: Path, out: Path, overwrite: bool, closed: list[str]) -> tuple[dict[Path, Path], Path]:
     """Output by input, and where they lie. Raises MisuseError, before anything is written.
 
-    ``closed`` takes the folders below ``noisy`` that may not be listed.
+    ``closed`` collects the folders below ``noisy`` that cannot be listed.
     """
     if noisy.is_dir():
         return plan_folder(noisy, out, closed), out
@@ -171,7 +171,7 @@ def _seconds(jobs: dict[Path, Path], overwrite: bool) -> int:
 
 
 def seconds_of(path: Path) -> float:
-    """Length of a recording by its header; 0 where it cannot be read, which is told when it is its turn."""
+    """Length of a recording by its header; 0 where it cannot be read, which is reported when its turn comes."""
     try:
         return soundfile.info(os.fsencode(path)).duration
     except (soundfile.SoundFileError, OSError, *UNREADABLE):
@@ -221,7 +221,7 @@ class Denoisers:
 
 
 class Channels:
-    """A stream of ``(samples, channels)`` at any rate through one denoiser a channel, at the same rate and as long."""
+    """A stream of ``(samples, channels)`` at any rate through one denoiser per channel; rate and length stay."""
 
     def __init__(self, denoisers: list[Denoiser], rate: int):
         self.denoisers = denoisers
@@ -239,7 +239,7 @@ class Channels:
         return enhanced
 
     def flush(self) -> np.ndarray:
-        """The rest: all together are as long as the input, which two resamplers can miss by a sample."""
+        """The rest: all pieces together are as long as the input, which two resamplers can miss by a sample."""
         due = self.given - self.returned
         rest = self._through(np.zeros((0, len(self.denoisers)), np.float32), last=True)[:due]
         return np.pad(rest, ((0, due - len(rest)), (0, 0)))
@@ -295,7 +295,7 @@ def blocks(source: soundfile.SoundFile) -> Iterator[np.ndarray]:
             raise Unusable("cannot be decoded as audio to its end") from None
         if len(block) == 0:
             return
-        if not np.abs(block).max() <= LOUDEST:  # NaN is not under it either
+        if not np.abs(block).max() <= LOUDEST:  # true for NaN too
             raise Unusable("holds NaN or infinite samples")
         yield block
 
@@ -323,7 +323,7 @@ def write(file: soundfile.SoundFile, samples: np.ndarray) -> None:
 
 @contextmanager
 def closing(file: soundfile.SoundFile) -> Iterator[soundfile.SoundFile]:
-    """Around the writing of a file, whose end is written when it is closed."""
+    """Context around writing a file: its end is only written when it is closed, which may fail too."""
     try:
         with file:
             yield file
@@ -332,7 +332,7 @@ def closing(file: soundfile.SoundFile) -> Iterator[soundfile.SoundFile]:
 
 
 def is_whole(path: Path, frames: int) -> bool:
-    """Whether a file can be read up to its last sample: libsndfile does not tell that closing it failed."""
+    """Whether a file can be read up to its last sample: libsndfile does not report that closing it failed."""
     try:
         with soundfile.SoundFile(os.fsencode(path)) as file:
             if file.subtype in SEEKABLE:

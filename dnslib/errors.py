@@ -18,7 +18,7 @@ def unwritable(path: object) -> MisuseError:
 
 @contextmanager
 def told_in_one_line(interrupted: str = "interrupted; the same command goes on from there") -> Iterator[None]:
-    """What is done inside ends the program with status 1 and one line where it is misused or interrupted."""
+    """Context that ends the program with status 1 and one line where it is misused or interrupted inside."""
     try:
         yield
     except MisuseError as error:

@@ -1,7 +1,7 @@
 """Test clips for other denoisers, and what they made of them: a folder ``noisy/`` goes out, others beside it come back.
 
-Whatever enhances wav files can be judged so, on the same clips and by the same scores as the study's networks. Most
-denoisers answer late by a fixed delay; it is found and taken away, or SI-SDR would punish it.
+Whatever enhances wav files can be judged this way, on the same clips and by the same scores as the study's networks.
+Most denoisers answer late by a fixed delay; it is estimated and removed, or SI-SDR would punish it.
 """
 
 from collections.abc import Collection, Sequence
@@ -39,7 +39,7 @@ def write_noisy(folder: str | Path, clips: Sequence[Clip]) -> Path:
 
 
 def _holds(path: Path, samples: np.ndarray | None) -> bool:
-    """Whether a file holds these samples, up to the last bit, which depends on the processor that mixed them."""
+    """Whether a file holds these samples, but for the last bit, which depends on the processor that mixed them."""
     try:
         there = soundfile.read(path, dtype="int16")[0]
     except (soundfile.SoundFileError, OSError):
@@ -48,10 +48,10 @@ def _holds(path: Path, samples: np.ndarray | None) -> bool:
 
 
 def versions(folder: str | Path, clips: Sequence[Clip], taken: Collection[str] = ()) -> dict[str, list[np.ndarray]]:
-    """What other denoisers made of the clips: by the name of their folder, a waveform ``(samples,)`` a clip, aligned.
+    """What other denoisers made of the clips: by the name of their folder, a waveform ``(samples,)`` per clip, aligned.
 
     Folders stand beside ``noisy`` and hold a file per clip under its name, in any format and rate; other files and
-    hidden folders are left out. Raises MisuseError for a clip that is missing, there twice or cannot be read, and for a
+    hidden folders are left out. Raises MisuseError for a clip that is missing, duplicate or unreadable, and for a
     folder whose name is ``taken``.
     """
     folder = paths.resolve(folder)
@@ -81,7 +81,7 @@ def _version(path: Path) -> np.ndarray:
 
 
 def aligned(version: np.ndarray, noisy: np.ndarray) -> np.ndarray:
-    """``version`` without its delay to ``noisy``, and as long: ended by zeros, or cut.
+    """``version`` without its delay to ``noisy``, and equally long: padded with zeros, or cut.
 
     The delay, of 0 to 100 ms, is where the two correlate best.
     """

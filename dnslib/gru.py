@@ -84,7 +84,7 @@ class _Recurrence(torch.autograd.Function):
         size = x.shape[3]
         past = hidden[:, :-1]
         with torch.autocast(x.device.type, enabled=False):
-            # d gate / d state of each frame, all frames at once: one product a frame is left for the loop
+            # d gate / d state of each frame, all frames at once: one product per frame is left for the loop
             r, z, from_state = gates.chunk(3, dim=-1)
             slopes = x.new_empty(*x.shape[:3], 3, size)  # (P, T, B, 3, H)
             slope_r, slope_z, slope_n_state = slopes.unbind(3)
@@ -106,9 +106,9 @@ class _Recurrence(torch.autograd.Function):
 
 
 def forward_frames(weights: list[Tensor], packed: bool, gates: Tensor, new: Tensor, hidden: Tensor) -> None:
-    """Fill ``gates (G, T, B, 3 H)``, ``new (G, T, B, H)`` and ``hidden (G, T + 1, B, H)`` of G groups by frames.
+    """Fill ``gates (G, T, B, 3 H)``, ``new (G, T, B, H)`` and ``hidden (G, T + 1, B, H)`` of G groups frame by frame.
 
-    ``gates`` and ``new`` hold what the inputs and the biases give to them; the first frame of ``hidden`` is zero.
+    ``gates`` and ``new`` hold what the inputs and the biases contribute to them; the first frame of ``hidden`` is zero.
     """
     size = new.size(3)
     state = torch.zeros_like(hidden[:, 0], dtype=torch.float32)
@@ -176,7 +176,7 @@ def _by_threads(frames: Callable, weights: Tensor, *by_group: Tensor) -> None:
 
 
 def _packs(dtype: torch.dtype) -> bool:
-    """Whether oneDNN takes packed weights of this type here; on other processors than x86 that was not tried."""
+    """Whether oneDNN takes packed weights of this type here; on processors other than x86 that was not tried."""
     x86 = platform.machine() in ("x86_64", "AMD64")
     return x86 and dtype in PACKED_TYPES and torch.backends.mkldnn.is_available()
 
@@ -188,7 +188,7 @@ def _packed(weights: Tensor, rows: int) -> list[Tensor]:
 
 @cache
 def _compiled(frames: Callable) -> Callable:
-    """``frames`` in TorchScript, which runs without Python's lock; as it is where PyTorch has no TorchScript left."""
+    """``frames`` in TorchScript, which runs without Python's lock; unchanged where PyTorch no longer has that."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of being deprecated; torch.compile would need a C++ compiler

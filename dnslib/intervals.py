@@ -14,12 +14,12 @@ if TYPE_CHECKING:  # imported late, if at all: it takes half a second
 
 ROUNDING = 1e-12  # relative spread of values that are equal but for rounding
 RESAMPLES = 9_999  # of rounds
-FEW = 10  # values or groups; an interval of fewer is Student's, as a bootstrap of 5 holds the truth in 82 % of cases
+FEW = 10  # values or groups; an interval of fewer is Student's, as a bootstrap of 5 contains the truth in 82 % of cases
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean of ``count`` values and its 95 % confidence interval; NaN bounds when a single value tells no spread."""
+    """A mean of ``count`` values and its 95 % confidence interval; NaN bounds when a single value shows no spread."""
 
     mean: float
     ci_low: float
@@ -30,7 +30,7 @@ class Interval:
 def interval_columns(columns: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Which columns of a table are the bounds of which, {"latency_ms": ("ci_low", "ci_high")}.
 
-    They are ``<column>_ci_low`` and ``<column>_ci_high``, or plain ``ci_low`` and ``ci_high`` right behind the column.
+    They are ``<column>_ci_low`` and ``<column>_ci_high``, or plain ``ci_low`` and ``ci_high`` right after the column.
     """
     found, names = {}, list(columns)
     for name, following in pairwise([*names, ""]):

@@ -6,7 +6,7 @@ matrix times a vector, which uses each number it reads once, as a network does (
 rows and by columns in turn, as either is the faster one on some processors), and a dense product of square matrices
 (ONNX Runtime's own), one thread. Which cache the weights come from is not looked up but measured, with matrices from a
 quarter of a megabyte on: a shared cache offers less than its nominal size. The bounds leave out states, activations and
-everything element-wise. They are no proofs: a network passes one where the measurement of the limit was disturbed, or
+everything element-wise. They are no proofs: a network beats one where the measurement of the limit was disturbed, or
 where there are faster ways to read.
 """
 
@@ -33,7 +33,7 @@ READ_BYTES = 64e6  # in one timing: a part of a large matrix, the next time the 
 FEWEST_PASSES = 4  # over a matrix that is read again and again, before the timing and in it
 READ_MB = tuple(0.25 * 2.0**power for power in range(9))  # 0.25 to 64: networks, from the smallest int8 to CRUSE32
 ROW = 1024  # numbers in a row of the matrices that are read
-MEMORY_CACHES, LEAST_MEMORY_MB = 8, 256  # the matrix that no cache holds: so many last-level caches, and no less
+MEMORY_CACHES, LEAST_MEMORY_MB = 8, 256  # of the matrix that no cache holds: last-level caches, and the least size
 SIZE = 512  # of the square matrices: some milliseconds, short enough to pass undisturbed on a busy machine
 INT8_OPERATORS = {"MatMulNBits", "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat", "ConvInteger"} | {
     "QLinearMatMul",
@@ -86,10 +86,10 @@ class Bounds:
 def measure(
     repeats: int = REPEATS, memory_mb: float | None = None, read_mb: Sequence[float] = READ_MB, size: int = SIZE
 ):
-    """One row a limit: ``limit``, ``mb``, ``unit``, ``best``, ``median``, ``worst``, ``repeats``, ``how``.
+    """One row per limit: ``limit``, ``mb``, ``unit``, ``best``, ``median``, ``worst``, ``repeats``, ``how``.
 
-    The best repeat is the limit, for whatever disturbs a repeat makes it slower; the other two tell how much was
-    disturbed. Limits take turns, so that a slow spell meets all of them. ``mb`` is the size of a matrix that is read:
+    The best repeat is the limit, for whatever disturbs a repeat makes it slower; the other two show how much it was
+    disturbed. Limits take turns, so that a slow spell affects all of them. ``mb`` is the size of a matrix that is read:
     those of ``read_mb`` again and again, ``memory_mb`` (by default eight last-level caches) from memory; ``size`` is
     the height and width of the matrices that are multiplied.
     """
@@ -142,7 +142,7 @@ def _reader(megabytes: float) -> Callable[[], float]:
     """Function that reads a matrix of so many MB, or the next part of it, and returns the 10^9 bytes read in a second.
 
     Every second call or part is stored by columns. What was read a whole matrix ago is in no cache smaller than the
-    matrix. One that is read as a whole is read some times before, as the other trials have taken its place in the
+    matrix. One that is read as a whole is first read untimed a few times, as other trials have taken its place in the
     caches, and it comes back only with the second or third pass.
     """
     rows = max(1, round(megabytes * 1e6 / 4 / ROW))
@@ -230,7 +230,7 @@ def bounds_of(path: str | os.PathLike, limits: Limits) -> Bounds:
 
 
 def closeness(files: Mapping[str, str | os.PathLike], latency, limits: Limits):
-    """How close each graph comes to the machine: one row a model of ``latency``, the table of `measure_latency`.
+    """How close each graph comes to the machine: one row per model of ``latency``, the table of `measure_latency`.
 
     Columns: ``model``, ``weight_mb``, ``macs_per_frame``, the three bounds ``memory_bound_ms``, ``reading_bound_ms``,
     ``arithmetic_bound_ms``, ``bound_ms`` and ``bound_by`` (the higher one back to back, and which that is), and

@@ -1,4 +1,4 @@
-"""Locks between processes: who comes second is refused, or waits. A killed process holds nothing."""
+"""Locks between processes: whoever comes second is refused, or waits. A killed process holds nothing."""
 
 import json
 import os
@@ -19,7 +19,7 @@ HELD_FOLDER = "DNS_STUDY_OUTPUTS"  # tells a study's kernels that its outputs fo
 
 @contextmanager
 def exclusive(path: Path, refusal: Callable[[str], str]) -> Iterator[None]:
-    """Hold the lock at ``path``. A second process gets a MisuseError: ``refusal`` of the words that name the holder."""
+    """Hold the lock at ``path``. A second process gets a MisuseError: ``refusal(words that name the holder)``."""
     lock, holder = FileLock(path, timeout=0), _holder(path)
     try:
         lock.acquire()
@@ -56,11 +56,11 @@ def only_writer(outputs: Path) -> None:
     ours = os.environ.get(HELD_FOLDER)
     if not (outputs / LOCK).exists() or (ours and Path(ours).is_dir() and outputs.samefile(ours)):
         return
-    import fcntl  # Windows, where commands say that they do not run, has none
+    import fcntl  # Windows, where the commands refuse to run, has none
 
     with (outputs / LOCK).open() as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: who only asks is in nobody's way
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: whoever only asks is in nobody's way
         except BlockingIOError:
             raise MisuseError(held_by(outputs, _named(_holder(outputs / LOCK)))) from None
 

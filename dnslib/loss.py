@@ -1,7 +1,7 @@
 """The loss CRUSE is trained with: compressed complex mean squared error of consistent spectra.
 
 Waveforms are (B, samples). Source: CRUSE paper (arXiv 2101.09249), its loss section: c = 0.3, λ = 0.3.
-Ours is what `LossWeights` add: recordings carry a noise floor, and a network that has learned to give it back leaves a
+What `LossWeights` add is ours: recordings carry a noise floor, and a network that has learned to keep it leaves a
 murmur between the words; and a network in doubt gives too little speech rather than too much (an asymmetric loss, as in
 VoiceFilter-Lite, arXiv 2009.04323, counters that). DNSMOS P.835 marks down both.
 """
@@ -14,7 +14,7 @@ from torch.nn.functional import max_pool1d
 from dnslib.stft import HOP, stft
 
 COMPRESSION = 0.3  # c, the exponent of the magnitudes
-ACTIVE_BELOW_PEAK_DB = 40.0  # what is quieter than this below the loudest is a pause and does not count for the level
+ACTIVE_BELOW_PEAK_DB = 40.0  # what is further below the loudest is a pause and does not count for the level
 PAUSE_GAIN = 0.01  # of a target's pauses, where they have a weight of their own
 QUIET_BELOW_PEAK_DB = 30.0  # frames of the estimate that the network has taken for a pause
 SILENCE = 1e-7  # power of a bin that counts as silent, 90 dB below speech
@@ -23,7 +23,7 @@ _TINY_POWER = 1e-5  # keeps |S|^c differentiable at zero; speech at active level
 
 @dataclass(frozen=True)
 class LossWeights:
-    """What the loss weighs; by default as in the CRUSE paper."""
+    """How the loss is weighted; by default as in the CRUSE paper."""
 
     complex_share: float = 0.3  # λ, the share of the phase-aware term
     over_suppression: float = 1.0  # of a magnitude error where the estimate is below the target
@@ -39,12 +39,12 @@ def compressed_spectral_loss(
     """Scalar: (1 - λ) mean (|S|^c - |Ŝ|^c)² + λ mean | |S|^c e^{jφ} - |Ŝ|^c e^{jφ̂} |² over all bins of the batch.
 
     Both waveforms are divided by the active level of the target first, so that quiet examples count as loud ones. As
-    the estimate is a waveform, its spectrum is consistent: one that the inverse transform does not change.
+    the estimate is a waveform, its spectrum is consistent: transforming it back and forth does not change it.
 
-    Where |Ŝ| < |S|, the first term counts ``over_suppression`` times. With a weight of ``pauses`` the target's pauses
-    are 40 dB softer than recorded, and where the estimate is quiet in them, the error gives way to ``pauses`` times its
-    power above silence, in bel: what is quiet becomes silent, and a frame in doubt, which the network has left loud,
-    costs what it did.
+    Where |Ŝ| < |S|, the first term counts ``over_suppression`` times. With a weight for ``pauses`` the target's pauses
+    are made 40 dB softer than recorded, and where the estimate is quiet in them, its error is replaced by ``pauses``
+    times its power above silence, in bel: what is quiet becomes silent, and a doubtful frame, which the network has
+    left loud, costs about what it did.
     """
     level = active_level(target)[:, None]
     s, s_hat = stft(target / level), stft(estimate / level)

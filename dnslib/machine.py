@@ -1,4 +1,4 @@
-"""What the machine is, as its system tells: processor, clock governor, caches, cores; one thread, memory that stays.
+"""What the system says about the machine: processor, clock governor, caches, cores; one thread, memory that stays.
 
 PyTorch and ONNX Runtime are imported when they are needed.
 """
@@ -35,13 +35,13 @@ def governor() -> str:
 
 
 def last_level_cache_mb() -> float:
-    """Size of the largest cache of the first core in MB of 10^6 bytes, 32 where the system does not tell."""
+    """Size of the largest cache of the first core in MB of 10^6 bytes, 32 where the system does not say."""
     sizes = [_first_line(path) for path in (CPU_0 / "cache").glob("index*/size")]
     return max((float(size[:-1]) * 1024 / 1e6 for size in sizes if size.endswith("K")), default=32.0)
 
 
 def usable_cores() -> int:
-    """Cores this process may run on, or have the time of by a container's quota: fewer than the machine may have."""
+    """Cores this process may use, by its affinity and a container's quota: maybe fewer than the machine has."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota, _, period = _first_line(CPU_QUOTA).partition(" ")  # "max" where there is none
     return min(cores, max(1, int(quota) // int(period))) if quota.isdecimal() else cores
@@ -49,9 +49,9 @@ def usable_cores() -> int:
 
 @contextmanager
 def gpu_utilisation() -> Iterator[list[float]]:
-    """Share of time in which the first GPU was at work, in percent, sampled ten times a second beside what runs inside.
+    """Share of time in which the first GPU was at work, in percent, sampled ten times a second while the body runs.
 
-    The list is filled at the end. It stays empty where ``nvidia-smi`` is missing or does not tell.
+    The list is filled at the end. It stays empty where ``nvidia-smi`` is missing or does not say.
     """
     percent: list[float] = []
     try:
@@ -112,7 +112,7 @@ def installed_version(package: str) -> str:
 def onnxruntime():
     """The onnxruntime package, imported when first needed and with one thread asked for.
 
-    Its own pool is sized by the session options; the variables speak to OpenMP and BLAS builds, and only during the
+    Its own pool is sized by the session options; the variables are for OpenMP and BLAS builds, and set only during the
     import, so that a training in the same process or in its children keeps its threads.
     """
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}

@@ -22,7 +22,7 @@ from dnslib.gru import ParallelGru
 from dnslib.paths import write_atomically
 from dnslib.stft import BINS, HOP, istft, log_power, stft
 
-LOUDEST = 1e10  # full scale is 1; samples beyond this are no sound
+LOUDEST = 1e10  # full scale is 1; samples beyond this are not sound
 LEAKY_SLOPE = 0.2  # the paper does not state it; 0.2 is usual in convolutional U-Nets for speech
 FIRST_GAIN_SPREAD = 0.2  # of the last layer's He initialisation
 KERNEL = (2, 3)  # (time, frequency)
@@ -79,7 +79,7 @@ class Cruse(nn.Module):
     def _initialise(self) -> None:
         """He initialisation: signals keep their size through all levels.
 
-        PyTorch's default shrinks them to a third in power at every layer, and the network first learns one gain for
+        With PyTorch's default their power shrinks to a third at every layer, and the network first learns one gain for
         everything and stays there for a hundred steps.
         """
         for layer in (*self.encoders, *self.skips, *self.decoders):
@@ -196,20 +196,20 @@ def save_weights(weights: Mapping[str, torch.Tensor], path: Path, facts: Mapping
 def apply_gain(model: nn.Module, noisy: torch.Tensor) -> torch.Tensor:
     """Enhanced waveforms ``(B, samples)`` from noisy ones: the gain multiplies the noisy spectrum. Differentiable.
 
-    The gain of frame t is that of frame t - ``model.look_ahead``; after the end the network hears silence.
+    The gain put out at frame t applies to frame t - ``model.look_ahead``; after the end the network hears silence.
     """
     return with_gains(lambda power: model(power.unsqueeze(1)).squeeze(1).float(), noisy, model.look_ahead)
 
 
 def with_gains(gains: Callable[[torch.Tensor], torch.Tensor], noisy: torch.Tensor, look_ahead: int = 0) -> torch.Tensor:
-    """`apply_gain` of what gives the gains ``(..., T, F)`` of log power, for waveforms ``(..., samples)``."""
+    """`apply_gain` with a function from log power to gains, both ``(..., T, F)``, for waveforms ``(..., samples)``."""
     spectrum = stft(functional.pad(noisy, (0, look_ahead * HOP)))  # (..., T + look_ahead, F)
     gain = gains(log_power(spectrum))[..., look_ahead:, :]
     return istft(spectrum[..., : gain.shape[-2], :] * gain, noisy.shape[-1])
 
 
 def enhance(model: Cruse, noisy: np.ndarray) -> np.ndarray:
-    """Denoise a whole 16 kHz waveform ``(samples,)``; the result is float32, as long and aligned.
+    """Denoise a whole 16 kHz waveform ``(samples,)``; the result is float32, equally long and aligned.
 
     Raises MisuseError (a ValueError) for an array that is not one non-empty, finite channel of floating-point samples.
     """

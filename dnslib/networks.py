@@ -1,4 +1,4 @@
-"""Which network is meant by a path or a name, and the streaming file of it."""
+"""Which network is meant by a path or a name, and its streaming file."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def find_model(path_or_name: str | os.PathLike, absolute: Callable[[str | os.Pat
 
 
 def weights_of(name: str, shipped: Path = WEIGHTS, outputs: Path = PROJECT / "outputs") -> Path:
-    """Weights of a name: those that the project brings along, else a finished run's of that configuration.
+    """Weights of a name: those bundled with the project, else those of a finished run of that configuration.
 
     Among the studies under ``outputs`` the one that finished such a run last is taken, and in it, where ablations stand
     beside the network itself, the run with the lowest loss on the validation data. Runs without training and sparse
@@ -77,9 +77,9 @@ def _read_json(path: Path) -> dict:
 
 @contextmanager
 def streaming_file(path: Path, precision: str | None = None) -> Iterator[Path]:
-    """A streaming ONNX file of what `find_model` found: the file itself, or one exported for as long as this lasts.
+    """A streaming ONNX file of what `find_model` found: the file itself, or one exported while the context lasts.
 
-    ``precision`` is the form (`dnslib.export.FORMS`) that weights are exported in: exact unless named. Raises
+    ``precision`` is the form (`dnslib.export.FORMS`) that weights are exported in, by default exact. Raises
     MisuseError for another one, and for any given with an ONNX file, which has a form already.
     """
     if precision is not None and precision not in FORMS:

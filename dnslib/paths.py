@@ -16,7 +16,7 @@ PROJECT = Path(__file__).resolve().parents[1]  # the checkout: dnslib, notebooks
 def resolve(path: str | os.PathLike) -> Path:
     """Absolute path of ``path``: as it is when absolute, against the project (never the working folder) otherwise.
 
-    ``..`` is what the system takes it for: behind a link, the folder above the one that it leads to.
+    ``..`` means what it means to the system: after a link, the folder above the one that it leads to.
     """
     absolute = PROJECT / expand(path)
     if ".." not in absolute.parts:

@@ -1,9 +1,9 @@
 """The plain way to train CRUSE, for comparison: ``torch.nn.GRU``, ``ConvTranspose2d`` and float32 in a simple loop.
 
 `compare` trains the same network on the same batches both ways, plainly and by `dnslib.training`, and times both. Each
-training has a process to itself: the study's loop tells the allocator to keep memory, and a plain loop that came after
-it in one process was a tenth faster for that. The plain network is also an independent second writing of the same
-function, which tests hold against `dnslib.model`.
+training has a process to itself: the study's loop tells the allocator to keep memory, which made a plain loop
+after it in the same process a tenth faster. The plain network is also an independent second implementation of the same
+function, which tests compare with `dnslib.model`.
 
 Shapes: (B, C, T, F) = (batch, channels, frames, frequency bins).
 """
@@ -39,7 +39,7 @@ WARM_UP_STEPS = 2  # kernels are compiled in the first step of a process, memory
 
 
 class PlainCruse(nn.Module):
-    """The network of a `Cruse` out of the library's layers, with a copy of its weights."""
+    """The network of a `Cruse` built from PyTorch's own layers, with a copy of its weights."""
 
     def __init__(self, model: Cruse):
         super().__init__()
@@ -63,7 +63,7 @@ class PlainCruse(nn.Module):
         x = torch.cat([gru(part)[0] for gru, part in zip(self.grus, parts, strict=True)], dim=-1)
         x = x.reshape(batch, frames, channels, bins).transpose(1, 2)
         for level in reversed(range(len(self.decoders))):
-            x = self.decoders[level](x + skipped[level])[:, :, :frames]  # the last frame would be the future's
+            x = self.decoders[level](x + skipped[level])[:, :, :frames]  # without the last frame, which is the future's
             x = functional.leaky_relu(x, LEAKY_SLOPE) if level else torch.sigmoid(x)
         return x
 
@@ -81,7 +81,7 @@ def _copied_gru(grus: nn.Module, group: int) -> nn.GRU:
 
 
 def train_plainly(model: PlainCruse, batches: Batches, recipe: Recipe) -> list[float]:
-    """Train in place, in float32, mixing each batch when it is needed; the loss of every step."""
+    """Train in place, in float32, mixing each batch when it is needed; returns the loss of every step."""
     optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     losses = []
     for step in range(recipe.steps):
@@ -109,7 +109,7 @@ class Race:
 
     @property
     def audio_seconds(self) -> float:
-        """Of a batch."""
+        """Length of the audio in a batch."""
         return self.batch_size * self.crop_seconds
 
     def batches(self, seed: int, device: str = "cpu") -> Mixtures:
@@ -139,7 +139,7 @@ def timed(
     """One training, after two steps on a copy of the network to warm up: ``losses`` of the steps, ``seconds`` a step.
 
     ``loop`` is plain or study, whose clock covers all of it, mixing included; or mixing: the time to mix the batches on
-    one thread, which `dnslib.training` does beside the step before, with a loss of NaN.
+    one thread, which `dnslib.training` does during the step before, with a loss of NaN.
     """
     if loop == MIXING:
         return {"losses": [float("nan")], "seconds": _seconds_to_mix(batches, recipe.steps, clock)}
@@ -152,7 +152,7 @@ def timed(
 
 
 def compare(run: Callable[[str, int], dict], seeds: Sequence[int]) -> pd.DataFrame:
-    """Train both ways, one after the other, for every seed: one row a step with ``seed, loop, step, loss, seconds``.
+    """Train both ways, one after the other, for every seed: one row per step with ``seed, loop, step, loss, seconds``.
 
     ``run(loop, seed)`` is what `timed` gives: `Race.apart`. Both loops start from the same weights and see the same
     batches; which goes first alternates. A further "loop" named mixing comes last.
@@ -169,7 +169,7 @@ def compare(run: Callable[[str, int], dict], seeds: Sequence[int]) -> pd.DataFra
 
 
 def summarise(table: pd.DataFrame, audio_seconds: float) -> pd.DataFrame:
-    """One row a loop of `compare`: ``seconds`` a step, ``audio_seconds_per_second``, ``speedup`` over the plain loop.
+    """One row per loop of `compare`: ``seconds`` a step, ``audio_seconds_per_second``, ``speedup`` over the plain loop.
 
     ``audio_seconds`` is the length of a batch. Speedups are geometric means over the seeds, paired by seed, with
     ``speedup_ci_low`` and ``speedup_ci_high`` from Student's t on their logarithms: seeds are few (two at least).

@@ -24,7 +24,7 @@ _active: list["Progress"] = []  # nested loops, outermost first
 def track(
     iterable: Iterable[Item], total: int | None = None, description: str = "", note: Callable[[], str] | None = None
 ) -> Iterator[Item]:
-    """Iterate over ``iterable`` and show how far it is; ``total`` is taken from its length when it has one.
+    """Iterate over ``iterable`` and show how far it has got; ``total`` is taken from its length when it has one.
 
     ``note`` replaces the remaining time, where items differ too much to predict it; a producer whose next item takes
     long calls `look` meanwhile.
@@ -44,7 +44,7 @@ def track(
 
 
 def look() -> None:
-    """Show the innermost loop anew, if it is time to: its note may have changed."""
+    """Show the innermost loop again, if it is time to: its note may have changed."""
     if _active:
         _active[-1].look()
 
@@ -76,14 +76,14 @@ class Progress:
         self.last_shown, self.last_told = self.start + SILENT_SECONDS, self.start
         self.place = where()
         self.handle = None  # of the notebook's output, once shown
-        self.live = False  # a line of a terminal that is not ended yet
+        self.live = False  # whether a line of a terminal is not ended yet
 
     def step(self) -> None:
         self.done += 1
         self.look()
 
     def look(self) -> None:
-        """Show and tell how far the loop is, unless that was done just now."""
+        """Show and tell how far the loop has got, unless that was done just now."""
         now = self.clock()
         if now - self.last_told >= REFRESH_SECONDS["notebook"]:
             self.last_told = now

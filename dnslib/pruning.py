@@ -121,7 +121,7 @@ def mask(model: Cruse, widths: Sequence[int], keep: KeepSets | None = None) -> C
 
 
 def sparsify(model: Cruse, fraction: float) -> Cruse:
-    """A copy whose smallest single GRU weights are zero, ``fraction`` of them, over all GRUs together (§5.2).
+    """A copy whose smallest individual GRU weights are zero, ``fraction`` of them, over all GRUs together (§5.2).
 
     Shapes stay; biases and convolutions are not touched ("Frac GRU" of Tables 7 and 8).
     """
@@ -138,7 +138,7 @@ def sparsify(model: Cruse, fraction: float) -> Cruse:
 
 
 def _smallest(values: np.ndarray, count: int) -> np.ndarray:
-    """Which values are the ``count`` smallest, (N,) of bool; among equal ones the first. Faster than to sort all."""
+    """Which values are the ``count`` smallest, (N,) of bool; among equal ones the first. Faster than sorting all."""
     if count == 0:
         return np.zeros(values.size, bool)
     largest = np.partition(values, count - 1)[count - 1]

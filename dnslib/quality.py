@@ -114,7 +114,7 @@ def windows(waveform: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def check_waveform(waveform: np.ndarray) -> np.ndarray:
-    """The waveform as an array, when it is one channel of sound; a MisuseError that says why, when not."""
+    """The waveform as an array, when it is one channel of sound; otherwise raises a MisuseError that says why."""
     waveform = np.asarray(waveform)
     if waveform.ndim != 1:
         raise MisuseError(f"A waveform is one channel, (samples,), not an array of shape {waveform.shape}.")
@@ -175,21 +175,21 @@ def si_sdr_db(estimate: np.ndarray, reference: np.ndarray) -> float:
     >>> round(si_sdr_db(-7 * (speech + 0.1 * error), speech), 6)
     20.0
 
-    With nothing of the reference in it, it is minus infinity; with silence on either side it is not defined:
+    An estimate without any of the reference gets minus infinity; with silence on either side it is not defined:
 
     >>> si_sdr_db(error, speech)
     -inf
     >>> si_sdr_db(0 * speech, speech), si_sdr_db(speech, 0 * speech)
     (nan, nan)
 
-    Raises MisuseError when the two are not as long, or not single channels. Source: arXiv 1811.02508, equations 1-3.
+    Raises MisuseError when they differ in length, or are not single channels. Source: arXiv 1811.02508, equations 1-3.
     """
     estimate, reference = check_waveform(estimate).astype(np.float64), check_waveform(reference).astype(np.float64)
     if estimate.size != reference.size:
         raise MisuseError(f"Estimate and reference differ in length: {estimate.size} and {reference.size} samples.")
     if not estimate.any() or not reference.any():
         return float("nan")
-    scale = estimate @ reference / (reference @ reference)  # α = ⟨ŝ, s⟩ / ‖s‖², the best match in the least squares
+    scale = estimate @ reference / (reference @ reference)  # α = ⟨ŝ, s⟩ / ‖s‖², the best match in least squares
     target = scale * reference  # e_target = α s
     distortion = estimate - target  # e_res = ŝ - α s, orthogonal to s
     with np.errstate(divide="ignore"):
@@ -202,7 +202,7 @@ def si_sdr_db(estimate: np.ndarray, reference: np.ndarray) -> float:
 def score_clips(
     enhanced: Sequence[np.ndarray], clips: Sequence, workers: int | None = None, description: str = "scoring"
 ) -> pd.DataFrame:
-    """One row a clip: clip, dnsmos_sig, dnsmos_bak, dnsmos_ovrl, si_sdr_db (NaN without a reference), speaker.
+    """One row per clip: clip, dnsmos_sig, dnsmos_bak, dnsmos_ovrl, si_sdr_db (NaN without a reference), speaker.
 
     ``clips`` have a ``name``, a ``speaker`` ("" if not known) and a ``clean`` waveform or None; ``enhanced[i]`` is a
     version of ``clips[i]`` at 16 kHz.

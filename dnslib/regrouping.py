@@ -1,4 +1,4 @@
-"""Another number of disconnected GRUs for a trained network: fewer of them exactly, more by the weakest couplings.
+"""Another number of disconnected GRUs for a trained network: fewer exactly, more by cutting the weakest couplings.
 
 P parallel GRUs are one GRU whose weights are zero outside P diagonal blocks. Fewer groups therefore compute the same
 function with those zeros written out, and training may then fill them. More groups cannot: what couples channels of
@@ -29,10 +29,10 @@ def shrink(model: Cruse, widths: Sequence[int], groups: int) -> Cruse:
 
 
 def regroup(model: Cruse, groups: int) -> Cruse:
-    """``model`` with another number of GRUs; the same function when there are fewer, near to it when there are more.
+    """``model`` with another number of GRUs; the same function when there are fewer, close to it when there are more.
 
-    Raises MisuseError unless ``groups`` divides the model's, or is twice, four times ... as many and halves of its
-    groups' channels are whole.
+    Raises MisuseError unless ``groups`` divides the model's, or is twice, four times ... as many and its groups'
+    channels can be halved that often.
     """
     if groups < 1 or not (model.groups % groups == 0 or _doublings(model, groups)):
         raise MisuseError(
@@ -56,7 +56,7 @@ def coupling(model: Cruse) -> np.ndarray:
 
 
 def bisect(weights: np.ndarray) -> np.ndarray:
-    """Indices ``(n,)`` whose first and second half are two sides of ``weights (n, n)``, symmetric, with little between.
+    """Indices ``(n,)`` whose halves are two sides of the symmetric ``weights (n, n)`` with little weight between them.
 
     No exchange of one index of each side leaves less between them. ``n`` is even.
     """

@@ -61,7 +61,7 @@ class Settings(BaseModel):
 
     @classmethod
     def describe(cls) -> list[dict]:
-        """One row a field: name, type, default, allowed range, help."""
+        """One row per field: name, type, default, allowed range, help."""
         return [
             {"name": name, "type": type_name(field), "default": field.default, "allowed": allowed(field),
              "help": field.description or ""}
@@ -109,10 +109,10 @@ def check_parameters(namespace: dict) -> None:
 
 
 def from_text(text: str, name: str) -> object:
-    """A parameter's value that was typed, by YAML's rules, where 1e-3 is a number too; MisuseError where it is none."""
+    """A parameter's value from typed text, by YAML's rules, where 1e-3 is a number too; MisuseError if not YAML."""
     try:
         value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):  # ValueError: what looks like a date and is none
+    except (yaml.YAMLError, ValueError):  # ValueError: what looks like a date but is none
         raise MisuseError(f"the value {text!r} of parameter {name} is not YAML") from None
     return [number(one) for one in value] if isinstance(value, list) else number(value)
 
@@ -133,7 +133,7 @@ def type_name(field) -> str:
 
 
 def allowed(field) -> str:
-    """The range of a field in words: "at least 2", "one of quick, full"; empty when every value of its type is.
+    """The range of a field in words: "at least 2", "one of quick, full"; empty when every value of its type is allowed.
 
     Of a list: "each at least 2".
     """

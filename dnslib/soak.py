@@ -1,4 +1,4 @@
-"""Faults that need time: audio streams through a denoiser for minutes or hours, faster than real time.
+"""Faults that take time to show: audio streams through a denoiser for minutes or hours, faster than real time.
 
 The audio is made of scenes: speech-like noise in syllables, long digital silence, noise that decays until nothing is
 left of it, and noise that is clipped at full scale. They come hop by hop and in chunks of uneven lengths in turn. What
@@ -25,7 +25,7 @@ from dnslib.networks import find_model
 from dnslib.progress import track
 from dnslib.stft import HOP, SAMPLE_RATE, WINDOW
 
-LONGEST_CHUNKS = (0, 50, 0, 500, 0, 5_000)  # samples, of one cycle of scenes after another; 0: hop by hop
+LONGEST_CHUNKS = (0, 50, 0, 500, 0, 5_000)  # samples, for one cycle of scenes after another; 0: hop by hop
 FRAMES_PER_MINUTE = 60 * SAMPLE_RATE // HOP
 SPEECH, SILENCE, FULL_SCALE, DECAY = "speech", "silence", "full scale", "decay"
 SILENT_SECONDS = 2, 12  # from and to
@@ -60,7 +60,7 @@ def soak(
     warmup_minutes: float = 1.0,
     clock: Callable[[], int] = time.perf_counter_ns,
 ) -> Soak:
-    """Stream ``minutes`` of audio through a denoiser, after ``warmup_minutes`` that are not looked at.
+    """Stream ``minutes`` of audio through a denoiser, after ``warmup_minutes`` that are not evaluated.
 
     The same ``seed`` gives the same audio in the same chunks. Forgets what the denoiser heard before. Raises
     MisuseError as `dnslib.Denoiser` does, and for a time that is not above zero.
@@ -88,7 +88,7 @@ class Scene(NamedTuple):
 
 
 def scenes(generator: np.random.Generator, minutes: float) -> Iterator[Scene]:
-    """One scene after another until ``minutes`` are full; every second cycle comes hop by hop, the first one too."""
+    """One scene after another until ``minutes`` are full; every second cycle comes hop by hop, including the first."""
     left = round(minutes * 60 * SAMPLE_RATE)
     for longest_chunk in cycle(LONGEST_CHUNKS):
         for kind, seconds in CYCLE:
@@ -111,7 +111,7 @@ def _samples(kind: str, count: int, generator: np.random.Generator) -> np.ndarra
 
 
 def chunks(scene: Scene, generator: np.random.Generator, given: int) -> Iterator[np.ndarray]:
-    """The samples of a scene, of which the first chunk fills the hop that the ``given`` samples before began."""
+    """The samples of a scene, of which the first chunk completes the hop that the ``given`` samples before it began."""
     start, end = 0, -given % HOP
     while start < len(scene.samples):
         yield scene.samples[start:end]
@@ -125,7 +125,7 @@ class _Watch:
     def __init__(self, denoiser: Denoiser, minutes: float, clock: Callable[[], int]):
         self.denoiser, self.clock, self.process = denoiser, clock, psutil.Process()
         most = int(minutes * FRAMES_PER_MINUTE) + 2  # frames, or notes on memory
-        self.times_ns = {kind: np.full(most, -1) for kind in (SPEECH, SILENCE)}  # -1, not 0: so it is taken now
+        self.times_ns = {kind: np.full(most, -1) for kind in (SPEECH, SILENCE)}  # -1, not 0: allocated now
         self.memory = np.full((most, 2), -1.0)  # hours of audio, MB
         self.given = self.returned = 0  # samples
         self.begin()
@@ -194,7 +194,7 @@ def _whole_minutes(seconds: Iterator[float]) -> Iterator[None]:
 def soak_table(
     paths: Mapping[str, str | os.PathLike], minutes: float = 60.0, seed: int = 0, warmup_minutes: float = 1.0
 ):
-    """`soak` of several models, each in a fresh process so that their memories do not mix: one row a model.
+    """`soak` of several models, each in a fresh process so that their memories do not mix: one row per model.
 
     ``paths`` are what `dnslib.Denoiser` takes, by name. Raises MisuseError for what none of the processes could use,
     before any starts.

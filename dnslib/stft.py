@@ -16,8 +16,8 @@ __all__ = [
     "delay_samples", "frame_count", "istft", "log_power", "stft", "window",
 ]  # fmt: skip
 
-POWER_FLOOR = 1e-7  # keeps the logarithm of digital silence finite, about 60 dB under a quiet speech bin
-LOG_POWER_CENTRE, LOG_POWER_SPREAD = -2.0, 2.0  # log10 power of a middling bin at -28 dBFS, and the spread around it
+POWER_FLOOR = 1e-7  # keeps the logarithm of digital silence finite, about 60 dB below a quiet speech bin
+LOG_POWER_CENTRE, LOG_POWER_SPREAD = -2.0, 2.0  # log10 power of a typical bin at -28 dBFS, and the spread around it
 
 
 @cache
@@ -28,7 +28,7 @@ def window(device: torch.device) -> torch.Tensor:
 
 
 def delay_samples(look_ahead: int) -> int:
-    """From the first sample of a hop to its way out, of a network that looks some frames ahead: its window and them."""
+    """Delay from the first sample of a hop to its output: the window, and the frames that a network looks ahead."""
     return WINDOW + HOP * look_ahead
 
 

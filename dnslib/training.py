@@ -1,4 +1,4 @@
-"""The training loop: one code for baselines, fine-tuning, direct training and sparse fine-tuning.
+"""The training loop: the same code for baselines, fine-tuning, direct training and sparse fine-tuning.
 
 A training is resumable at any step: batches are a pure function of (seed, step), the network has no randomness, and
 a checkpoint holds weights, optimiser and history. Killed and started again, it ends with the weights of an
@@ -68,7 +68,7 @@ def learning_rate_at(step: int, recipe: Recipe) -> float:
 def train(model: Cruse, batches: Batches, recipe: Recipe, folder: Path, description: str = "training") -> list[dict]:
     """Train ``model`` in place, continuing from the checkpoint in ``folder`` if there is one.
 
-    Returns the history: one row a step with step, loss, learning_rate, gradient_norm. Raises Diverged when the
+    Returns the history: one row per step with step, loss, learning_rate, gradient_norm. Raises Diverged when the
     loss is not finite.
     """
     keep_freed_memory()
@@ -96,7 +96,7 @@ def train(model: Cruse, batches: Batches, recipe: Recipe, folder: Path, descript
 
 @torch.inference_mode()
 def validate(model: Cruse, batches: Batches) -> float:
-    """Mean loss over the first two batches of a held-out split, always the paper's."""
+    """Mean loss over the first two batches of a held-out split; always the paper's loss."""
     model.eval()
     losses = []
     for step in range(VALIDATION_BATCHES):

@@ -213,7 +213,7 @@ def test_published_weights_name_all_steps_from_random_weights(tmp_path, monkeypa
 def test_weights_that_came_along_are_not_published_again(tmp_path):
     laboratory = Laboratory(Settings(outputs=str(tmp_path / "outputs"), pretrained=True, look_ahead=1))
     laboratory.corpora = SimpleNamespace(digest="")
-    with pytest.raises(MisuseError, match=r"P\.875 of .* came along"):
+    with pytest.raises(MisuseError, match=r"P\.875 of .* is bundled"):
         publish_weights(laboratory, ["P.875"], tmp_path / "weights")
 
 

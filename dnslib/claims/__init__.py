@@ -1,21 +1,22 @@
 """The verdicts: from measured intervals to "reproduced", "not reproduced" or "not decided by this run".
 
-One rule a claim, a function from the study's result tables to a `Judgement`; its docstring says what makes the claim
-reproduced, and is printed beside the verdict. Four principles hold for all rules:
+There is one rule per claim, a function from the study's result tables to a `Judgement`; its docstring says what makes
+the claim reproduced, and is printed beside the verdict. Four principles hold for all rules:
 
 * A verdict looks at the whole 95 % interval, never at the mean alone; where the interval reaches across the limit, or
   is not known, the run does not decide.
 * "The same" is something to be shown, not the absence of a difference: the interval must lie inside a margin.
 * Fewer than ten clips decide nothing, nor do fewer than ten repeats of a profile, or rounds of a clock where the claim
-  is about time: bootstrap intervals of so few values are too narrow. C2, C6 and C11 also ask that the clock found a
+  is about time: bootstrap intervals of so few values are too narrow. C2, C6 and C11 also require that the clock found a
   network as fast as itself, within 5 %.
-* A claim of several parts is reproduced when all parts are, not reproduced when one part is not. No allowance is made
-  for many looks: of eight configurations without any effect, one interval in five runs lies wholly on one side.
+* A claim of several parts is reproduced when all parts are, not reproduced when one part is not. There is no
+  correction for multiple comparisons: with eight configurations without any effect, up to one run in three has an
+  interval wholly on one side of zero.
 
 The margins are ours, fixed before measuring. After the first published run four rules were made stricter: C1 counts its
 repeats, C2 the intervals of the speedups, C6 the BAK and the place of CRUSE16, both the self check of the clock, and C9
-fails where fine-tuning surely harms. One thing was made laxer: what is said of quality alone (C5, C9) needs no ten
-rounds of a clock any more, which no published verdict depends on. Opinion scores are MOS; intervals are over test clips
+fails where fine-tuning surely harms. One thing was made laxer: verdicts on quality alone (C5, C9) no longer need
+ten rounds of a clock; no published verdict depends on this. Opinion scores are MOS; intervals are over speakers
 (over rounds for speed), so with one seed a verdict is about these trained networks and not about what another seed
 would give.
 

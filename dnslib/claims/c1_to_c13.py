@@ -31,8 +31,8 @@ from dnslib.claims.estimates import (
     trade,
 )
 
-NEGLIGIBLE_MOS = 0.05  # a difference that we call none
-SMALL_MOS = 0.1  # a loss that we call small: per doubling of the speed (C2), and before any fine-tuning (C10)
+NEGLIGIBLE_MOS = 0.05  # a difference up to this counts as none
+SMALL_MOS = 0.1  # a loss up to this counts as small: per doubling of the speed (C2), and before any fine-tuning (C10)
 SPEED_SHARE = 0.8  # of a published speedup that another processor must reach
 SAME_SPEED = 0.05  # two networks are equally fast when their ratio lies within 1 ± this
 PROXY_ERROR = 1.25  # parameters are no proxy for time when they mispredict a speedup by this factor
@@ -148,7 +148,8 @@ def c7(tables: Tables) -> Judgement:
 
 def c8(tables: Tables) -> Judgement:
     """No other learning rate of the fine-tuning gains 0.05 MOS of OVRL or more over the original one, paired by clip.
-    Not reproduced when one surely does. Which one validation selects is told, not judged: its loss has no interval."""
+    Not reproduced when one surely does. Which one validation selects is reported, not judged: its loss has
+    no interval."""
     table = tables["table_4"]
     others = table[table["factor"] != 1]
     found = differences(others, lambda one: opposite(one.above(NEGLIGIBLE_MOS)), "factor")
@@ -264,7 +265,7 @@ RULES: dict[str, Callable[[Tables], Judgement]] = {
 }  # fmt: skip
 
 
-BY_SMALL_STEPS = ("C2", "C6")  # rules that rank speeds a few per cent apart, and so need a clock that is true
+BY_SMALL_STEPS = ("C2", "C6")  # rules that rank speeds a few per cent apart, and so need an accurate clock
 BY_THE_CLOCK = ("C2", "C3", "C4", "C6", "C11", "C13")  # rules that look at latencies, and so at rounds
 
 NEEDS: dict[str, tuple[str, ...]] = {  # result tables that each rule reads

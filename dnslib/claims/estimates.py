@@ -97,7 +97,7 @@ def basis(table: pd.DataFrame) -> tuple[int, int]:
 
 
 def differences(table: pd.DataFrame, rule: Callable[[Estimate], str], label: str) -> Judgement:
-    """One rule for the ``delta_ovrl`` of every row; the reason counts what each row says."""
+    """One rule for the ``delta_ovrl`` of every row; the reason counts the verdicts of the rows."""
     table = some(table, label)
     verdicts = [rule(estimate(row, "delta_ovrl")) for _, row in table.iterrows()]
     counted = ", ".join(f"{verdicts.count(one)} {one}" for one in (REPRODUCED, NOT_REPRODUCED, UNDECIDED))
@@ -129,14 +129,14 @@ def misprediction(row: pd.Series) -> Estimate:
 
 
 def trade(row: pd.Series, mos_per_doubling: float) -> Estimate:
-    """ΔOVRL of a network plus what its speedup allows it to lose; the worst of both intervals, and the best."""
+    """ΔOVRL of a network plus what its speedup allows it to lose; bounds pair the two lower ends, and the two upper."""
     deltas, speedups = (estimate(row, column) for column in ("delta_ovrl", "speedup"))
     ends = zip(vars(deltas).values(), vars(speedups).values(), strict=True)
     return Estimate(*(delta + mos_per_doubling * math.log2(speedup) for delta, speedup in ends))
 
 
 def sign_of(delta: Estimate) -> str:
-    """What the interval says about the sign, without ranking where it holds 0."""
+    """What the interval says about the sign, without ranking where it contains 0."""
     return "above 0" if delta.low > 0 else "below 0" if delta.high < 0 else "not told from 0"
 
 

@@ -13,9 +13,9 @@ FEWEST = 10  # clips, rounds of a clock or repeats of a profile below which an i
 
 
 def judge(tables: Tables) -> pd.DataFrame:
-    """One row a claim: id, statement, where, published, measured, verdict, reason, clips, seeds, notebook.
+    """One row per claim: id, statement, where, published, measured, verdict, reason, clips, seeds, notebook.
 
-    A claim whose tables are not there is not decided, and its reason names what is missing.
+    A claim whose tables are missing is not decided, and its reason names them.
     """
     rows = []
     for claim in paper.CLAIMS:
@@ -55,7 +55,7 @@ def undecidable(claim: paper.Claim, missing: str) -> Judgement:
 
 
 def rules() -> pd.DataFrame:
-    """One row a claim: id, and what makes it reproduced."""
+    """One row per claim: id, and what makes it reproduced."""
     return pd.DataFrame(
         {"id": id_, "reproduced when": inspect.getdoc(rule).replace("\n", " ")} for id_, rule in RULES.items()
     )

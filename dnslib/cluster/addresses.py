@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 5.0
 POLL_SECONDS = 0.2
 HERE = "127.0.0.1"
-_GREETING = b"pickle-protocol"  # Dask's, which tells what it can read
+_GREETING = b"pickle-protocol"  # in Dask's greeting, which says what it can read
 
 
 def answering(address: str) -> None:
@@ -63,6 +63,6 @@ def connected(address) -> "Iterator[Client]":
     try:
         yield client
     finally:
-        with contextlib.suppress(Exception):  # nothing is lost with a connection
+        with contextlib.suppress(Exception):  # no work is lost with a connection
             client.close(timeout=CONNECT_SECONDS)
         time.sleep(POLL_SECONDS)  # its closing log lines come from another thread: let them pass unseen

@@ -81,7 +81,7 @@ def known(path: Path, given, names) -> None:
 
 
 def batch_arguments(path: Path, system: str, values: dict) -> dict:
-    """Arguments of a cluster of dask-jobqueue beyond what its file says: one job at a time, this package found."""
+    """Arguments of a dask-jobqueue cluster beyond what its file says: one job at a time, this package importable."""
     import dask
     import dask_jobqueue  # noqa: F401 - brings the defaults
 

@@ -1,4 +1,4 @@
-"""Jobs: handed to workers one by one by their owner, who learns what became of each, and done on a worker, by name."""
+"""Jobs: their owner hands them to workers one by one and learns what became of each; a worker calls them by name."""
 
 import contextlib
 import importlib
@@ -19,8 +19,8 @@ from dnslib.progress import STATUS_FILE, look
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-PATIENCE_SECONDS = 60.0  # without any worker, until that is said
-MOST_SHOWN = 3  # running jobs of which the progress is shown
+PATIENCE_SECONDS = 60.0  # without any worker, before saying so
+MOST_SHOWN = 3  # running jobs whose progress is shown
 _turn = threading.Lock()
 
 
@@ -49,7 +49,7 @@ class Cluster:
     running: dict["Future", Job] = field(default_factory=dict)
 
     def finished(self, function: str, jobs: Sequence[Job]) -> Iterator[str]:
-        """Do ``function`` ("module:name") for the arguments of every job; gives the names as they are finished.
+        """Do ``function`` ("module:name") for the arguments of every job; yields the names as jobs finish.
 
         Raises what a job raised, and ClusterError where the scheduler is gone or worker after worker died.
         """
@@ -84,11 +84,11 @@ class Cluster:
         return self.client.submit(perform, *arguments, key=key, pure=False)
 
     def status_file(self, job: Job) -> Path:
-        """Where the worker that does a job says how far it is."""
+        """Where the worker that does a job says how far it has got."""
         return self.logs / f"{job.name}.status"
 
     def status(self) -> str:
-        """How far the running jobs are, of the first few."""
+        """How far the first few of the running jobs have got."""
         said = []
         for job in list(self.running.values())[:MOST_SHOWN]:
             with contextlib.suppress(OSError):  # not begun, or the file system is slow
@@ -96,7 +96,7 @@ class Cluster:
         return " · ".join(filter(None, said))
 
     def workers(self) -> int:
-        """How many there are now. Raises where there is no scheduler any more or the batch system refused a job."""
+        """How many there are now. Raises where the scheduler is gone or the batch system refused a job."""
         if self.problems:
             text = str(self.problems[0]).rpartition("stderr:")[2]
             raise MisuseError(f"the batch system refused a job of {self.name}: {' '.join(text.split())}")
@@ -151,7 +151,7 @@ def perform(function: str, arguments: str, status_file: str) -> Any:
 
 @contextlib.contextmanager
 def ending_with_worker() -> Iterator[None]:
-    """End the process when its worker closes, which would wait for the job: the scheduler is gone, nobody asks for it.
+    """End the process when its worker closes: it would wait for the job, which nobody needs without the scheduler.
 
     What the job did is in its files, and the next scheduler's worker goes on from there.
     """

@@ -69,7 +69,7 @@ def worker_command(scheduler: str, name: str) -> list[str]:
 
 
 def worker_environment(count: int) -> dict[str, str]:
-    """This package is found, the cores are shared out among ``count`` workers, and none writes into our progress."""
+    """This package is found, the cores are shared out among ``count`` workers, and none writes to our progress line."""
     search = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {"OMP_NUM_THREADS": str(max(1, usable_cores() // count))} | os.environ | {"PYTHONPATH": search}
     environment.pop(STATUS_FILE, None)

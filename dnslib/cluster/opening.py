@@ -1,4 +1,4 @@
-"""What a scheduler is called: the text checked before a study starts, and its workers, there and gone."""
+"""From the text that names a scheduler to its workers: checked before a study starts, opened, and ended afterwards."""
 
 import contextlib
 import importlib.util
@@ -14,7 +14,7 @@ from dnslib.cluster.jobs import Cluster
 from dnslib.cluster.local import count_of, local_cluster
 from dnslib.errors import MisuseError
 
-MOST_DEATHS = 10  # of workers that do one job: batch jobs end at their time limit, and each one brings the job further
+MOST_DEATHS = 10  # of workers that do one job: batch jobs end at their time limit, and each one takes the job further
 
 
 def check(scheduler: str) -> str:

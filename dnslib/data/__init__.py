@@ -2,7 +2,7 @@
 
 `prepare` gives the `Corpora` of some settings, `Mixtures` the training batches of a `Split`, `test_clips` and
 `noisy_clips` what networks are judged on. `layouts` says how folders of recordings may be laid out, `sources` what
-shares a split. Each name is imported when first asked for: a worker that makes noises needs no PyTorch.
+must share a split. Each name is imported when first asked for: a worker that makes noises needs no PyTorch.
 """
 
 from importlib import import_module

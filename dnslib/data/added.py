@@ -1,4 +1,4 @@
-"""What any data get beside their recordings: babble of their own speakers, and simulated rooms of their own."""
+"""What all data get besides their recordings: babble of their own speakers, and simulated rooms."""
 
 from collections.abc import Callable, Iterator
 
@@ -20,7 +20,7 @@ ROOMS = {"train": 160, "validation": 16, "test": 40}  # simulated
 def babble(
     voices: Callable[[str], Corpus], recorded: dict[str, int], seed: int
 ) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Split, name and samples of babble, a tenth of each split's noise: ``recorded`` samples without it.
+    """Split, name and samples of babble, a tenth of each split's noise; ``recorded`` counts its other samples.
 
     ``voices`` gives the speech of a split, so a babble's speakers are heard in no other split.
     """

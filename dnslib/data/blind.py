@@ -1,4 +1,4 @@
-"""Test sets without reference, as of the DNS Challenges: which of their files are noisy clips."""
+"""Test sets without references, such as those of the DNS Challenges: which of their files are noisy clips."""
 
 import itertools
 from collections import Counter
@@ -16,8 +16,8 @@ def noisy_clips(folder: str | Path) -> list[Clip]:
     """Every usable noisy recording below a folder, see `clips_below`: your own calls, or a test set.
 
     In a test set of the DNS Challenge these are the clips in its ``noisy`` and ``real_recordings`` folders, not the
-    clean and enrolment speech beside them. A clip has the name of its file; where several have the same one, their
-    folders in front, and after that a number behind.
+    clean and enrolment speech beside them. A clip is named after its file; where several share that name, their
+    folders are put in front, and if need be a number is appended.
     """
     folder = paths.resolve(folder)
     roots = layouts.noisy_folders(folder) if folder.is_dir() else [folder]

@@ -24,7 +24,7 @@ from dnslib.locks import waiting
 
 @contextlib.contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """A full or closed disk below ``folder`` as one sentence."""
+    """Report a full or write-protected disk below ``folder``, or a damaged index there, in one sentence."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
@@ -54,7 +54,7 @@ def cached(folder: Path, build: Callable[[Path], None]) -> Path:
 
 
 def cache_key(inputs: Iterable, modules: Iterable[str]) -> str:
-    """Sixteen hexadecimal digits for the inputs and the code, modules of this package, that turns them into data."""
+    """Sixteen hexadecimal digits for the inputs and the code (modules of this package) that turns them into data."""
     digest = sha256()
     for one in inputs:
         digest.update(json.dumps(one).encode() + b"\n")
@@ -74,7 +74,7 @@ def finish(
 
     ``listed`` has the lines of ``skipped.txt`` and ``clipped.txt``.
 
-    The digest of the whole does not depend on the place of the recordings in a store.
+    The digest of the whole does not depend on where the recordings lie in a store.
     """
     index.to_csv(folder / "index.csv", index=False)
     stacked = {split: stack(responses[split]) for split in SPLITS}

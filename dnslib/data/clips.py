@@ -15,7 +15,7 @@ from dnslib.sampling import SAMPLE_RATE
 
 SNR_DB = (-5.0, 15.0)
 LEVEL_DBFS = (-32.0, -22.0)
-ROOM_SHARE = 0.4  # of the clips stand in a room
+ROOM_SHARE = 0.4  # of the clips are in a room
 _GOLDEN = (5**0.5 - 1) / 2
 
 
@@ -38,13 +38,13 @@ class Clip:
 def test_clips(split: Split, count: int, seconds: float, seed: int) -> list[Clip]:
     """``count`` clips of a split; the first ones are the same for any count.
 
-    SNR: -5 to 15 dB, evenly spread; level -32 to -22 dBFS; four in ten stand in a room; speakers and noises in turn.
+    SNR: -5 to 15 dB, evenly spread; level -32 to -22 dBFS; four in ten are in a room; speakers and noises in turn.
     """
     order = np.random.default_rng([seed, 5])
     speakers = order.permutation(list(split.speech.by_source))
     noises = in_turn(split.noise, order)
     start = order.random()
-    with one_torch_thread():  # more of them add up in another order: scores are kept by what is in the clips
+    with one_torch_thread():  # several would add up in another order, and scores are filed by the clips' content
         return [
             make_clip(split, index, str(speakers[index % len(speakers)]), noises[index % len(noises)],
                       (start + index * _GOLDEN) % 1, round(seconds * SAMPLE_RATE), seed)

@@ -1,4 +1,4 @@
-"""Recordings on disk: one memory-mapped int16 array a corpus (16 kHz, mono), and an index of what lies where.
+"""Recordings on disk: one memory-mapped int16 array per corpus (16 kHz, mono), and an index of what lies where.
 
 A `Corpus` is that array and some rows of its index, so the three splits of one cache share one file.
 """
@@ -20,7 +20,7 @@ GAP = (0.1, 0.4)  # s, between recordings joined to fill a crop
 
 @dataclass(frozen=True)
 class Corpus:
-    """Recordings of one kind in one split: ``samples`` (all of the file), and per recording four arrays ``(N,)``."""
+    """Recordings of one kind in one split: ``samples`` (of the whole file), and per recording four arrays ``(N,)``."""
 
     samples: np.ndarray  # int16, memory-mapped
     starts: np.ndarray

@@ -17,11 +17,11 @@ import soxr
 from dnslib.sampling import HIGHEST_RATE, HOP, SAMPLE_RATE
 
 READ = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64"}
-UNREAD = {".m4a", ".mp4", ".aac", ".wma", ".amr", ".webm", ".raw", ".pcm", ".sph"}  # sound too, so each is told
+UNREAD = {".m4a", ".mp4", ".aac", ".wma", ".amr", ".webm", ".raw", ".pcm", ".sph"}  # sound too: listed as skipped
 LOWEST_RATE = 2_000  # Hz; what a damaged header says can be far off
-OVERSHOOT = 1.5  # of full scale, that lossy coding and resampling do not reach
-CLIPPED = 0.999  # of full scale, at which three samples in a row are not by chance
-UNREADABLE = (TypeError, UnicodeError)  # a .raw file, which tells no sample rate; a file name that is not UTF-8
+OVERSHOOT = 1.5  # times full scale, which lossy coding and resampling do not reach
+CLIPPED = 0.999  # of full scale; three equal samples in a row beyond it are no coincidence
+UNREADABLE = (TypeError, UnicodeError)  # a .raw file, which has no sample rate; a file name that is not UTF-8
 
 
 class Unusable(ValueError):
@@ -33,16 +33,16 @@ class Passing(Unusable):
 
 
 class Entry(NamedTuple):
-    """A file: its name below the folder that was listed, and its size and time of change ("" when not to be had)."""
+    """A file: its name below the folder that was listed, and its size and time of change ("" where unknown)."""
 
     name: str
     stamp: str
 
 
 def entries(folder: str | Path, closed: list[str] | None = None) -> list[Entry]:
-    """All files below a folder that by their names are recordings, sorted; hidden ones are left out.
+    """All files below a folder whose names are those of recordings, sorted; hidden ones are left out.
 
-    Links to folders are followed, each folder once. ``closed`` takes the names of folders that may not be listed.
+    Links to folders are followed, each folder once. ``closed`` collects the names of folders that cannot be listed.
     """
     return [Entry(name, stamp_of(os.path.join(folder, name))) for name in walk(str(folder), "", set(), closed)]
 
@@ -83,7 +83,7 @@ def may_be_file(entry: os.DirEntry) -> bool:
 
 
 def files(folder: Path, closed: list[str] | None = None) -> list[Path]:
-    """Paths of all recordings below a folder, sorted; ``closed`` takes the names of folders that may not be listed."""
+    """Paths of all recordings below a folder, sorted; ``closed`` collects the folders that cannot be listed."""
     return [folder / name for name in walk(str(folder), "", set(), closed)]
 
 
@@ -97,7 +97,7 @@ def stamp_of(path: str) -> str:
 
 
 def read_bytes(path: str, stamp: str | None = None) -> bytes:
-    """The content of a file; raises Passing where it may not be read or changes meanwhile, also since ``stamp``."""
+    """The content of a file; raises Passing where it cannot be read, or has changed meanwhile or since ``stamp``."""
     before = stamp_of(path)
     try:
         content = Path(path).read_bytes()
@@ -128,7 +128,7 @@ def read_as_is(path: Path | io.BytesIO) -> tuple[np.ndarray, int]:
 
 
 def decoded(path: Path | io.BytesIO) -> tuple[np.ndarray, int]:
-    """`read_as_is` of what may be silent, as the output of a denoiser may."""
+    """As `read_as_is`, for sound that may be silent, such as the output of a denoiser."""
     file = os.fsencode(path) if isinstance(path, Path) else path  # bytes: a name need not be UTF-8
     try:
         samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
@@ -156,15 +156,15 @@ def converted(samples: np.ndarray, rate: int) -> np.ndarray:
 
 
 def within_full_scale(waveform: np.ndarray) -> np.ndarray:
-    """A waveform, softer where it passes full scale by far: files of floating-point numbers may have another scale."""
+    """A waveform, scaled down where it far exceeds full scale: floating-point files may have another scale."""
     peak = np.abs(waveform).max(initial=0)
     return waveform / peak if peak > OVERSHOOT else waveform
 
 
 def clipped_samples(samples: np.ndarray) -> int:
-    """How many of ``(samples, channels)`` stand three or more in a row at the same value at full scale: overdriven.
+    """How many of ``(samples, channels)`` are overdriven: three or more in a row have the same value at full scale.
 
-    Samples beyond full scale count as at it, where they will be cut off: not in a file that has another scale.
+    Samples beyond full scale count as at it, where they will be cut off; a file that has another scale has none.
     """
     peak = np.abs(samples).max(initial=0)
     if not CLIPPED <= peak <= OVERSHOOT:
@@ -179,14 +179,14 @@ def clipped_samples(samples: np.ndarray) -> int:
 
 
 def long_enough(waveform: np.ndarray) -> np.ndarray:
-    """A waveform ``(samples,)`` at 16 kHz, or Unusable where it does not fill a frame."""
+    """A waveform ``(samples,)`` at 16 kHz; raises Unusable where it does not fill a frame."""
     if waveform.size < 2 * HOP:
         raise Unusable("is shorter than one frame of 20 ms")
     return waveform
 
 
 def read_room(path: Path | io.BytesIO) -> np.ndarray:
-    """The first channel of an impulse response at 16 kHz: a mean of channels would comb it."""
+    """The first channel of an impulse response at 16 kHz: averaging channels would comb-filter it."""
     samples, rate = read_as_is(path)
     response = converted(samples[:, :1], rate)
     if not response.size:
@@ -195,7 +195,7 @@ def read_room(path: Path | io.BytesIO) -> np.ndarray:
 
 
 def difference(noisy: np.ndarray, clean: np.ndarray) -> np.ndarray:
-    """The noise of a mixture whose clean speech is known, all ``(samples,)``; or Unusable where they do not fit."""
+    """The noise of a mixture whose clean speech is known, all ``(samples,)``; raises Unusable where they do not fit."""
     if noisy.shape != clean.shape:
         raise Unusable("is not as long as its clean recording")
     noise = noisy - clean

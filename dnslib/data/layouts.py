@@ -1,10 +1,10 @@
-"""What a folder of recordings is: the layouts that people have, recognised by the names of their folders.
+"""How a folder of recordings is laid out: the usual layouts, recognised by the names of their folders.
 
 * own: ``speech/<corpus>/<speaker>/…``, ``noise/<corpus>/<class>/…``, ``rir/<room>/…``;
 * DNS Challenge 1, 3, 4, 5: ``clean``, ``noise`` and ``impulse_responses`` trees, wideband or ``…_fullband``, below
   ``datasets``, ``datasets_fullband`` or nothing; corpora right beside ``noise``; ``Track1_Headset`` and the like;
 * VoiceBank+DEMAND: ``clean_trainset_28spk_wav``, ``noisy_…``, ``…_testset_wav``; its noise is noisy minus clean, and
-  the noise's name, which is its source, stands in ``log_trainset_28spk.txt`` and ``log_testset.txt``;
+  the noise's name, which is its source, is in ``log_trainset_28spk.txt`` and ``log_testset.txt``;
 * MS-SNSD: ``clean_train``, ``clean_test``, ``noise_train``, ``noise_test``; mixtures made from them are left alone;
 * plain: folders whose names say clean, speech or voice, and noise; maybe rir, impulse or reverb.
 
@@ -62,10 +62,10 @@ class Layout:
     noise_source: Callable[[str], str] = sources.noise_source
     room_source: Callable[[str], str] = sources.plain_room
     bases: dict[str, Path] = field(default_factory=dict)
-    clean: dict[Path, Path] = field(default_factory=dict)  # of a folder of noisy speech
+    clean: dict[Path, Path] = field(default_factory=dict)  # the clean folder of each folder of noisy speech
 
     def items(self, kind: str, closed: list[str]) -> list[Item]:
-        """The recordings of a kind in the order of their names; ``closed`` takes folders that may not be listed."""
+        """The recordings of a kind in the order of their names; ``closed`` collects folders that cannot be listed."""
         found = []
         for root in getattr(self, kind):
             base = self.bases.get(kind, self.data)
@@ -153,9 +153,9 @@ def is_corpus(name: str) -> bool:
 
 
 def is_synthesised(folder: Path) -> bool:
-    """Whether the challenge's synthesiser wrote a folder, beside its mixtures: copies of what lies elsewhere.
+    """Whether a folder was written by the challenge's synthesiser, beside its mixtures: copies of what lies elsewhere.
 
-    Corpora and fullband folders are its originals, also where its mixtures lie beside them.
+    Corpora and fullband folders are originals, even where mixtures lie beside them.
     """
     beside, mixed = folder.parent / "clean", (folder.parent / "noisy").is_dir()
     originals = folder.name.lower().endswith("_fullband") or any(
@@ -165,7 +165,7 @@ def is_synthesised(folder: Path) -> bool:
 
 
 def holds_books(folder: Path) -> bool:
-    """Whether the first file is a LibriVox reading as in all challenges."""
+    """Whether the first file is named like the LibriVox readings of all challenges."""
     return "_reader_" in next((name for name in folders.walk(str(folder), "", set())), "")
 
 
@@ -229,7 +229,7 @@ def log_text(log: Path) -> str:
 
 
 def paired(noisy: Path, clean: Path, prefix: str, closed: list[str]) -> list[Item]:
-    """Noisy files that have a clean one of the same name, with that; wav and flac may pair."""
+    """Noisy files that have a clean one of the same name, each with it; a wav may pair with a flac file."""
     references = {Path(one.name).stem: os.path.join(clean, one.name) for one in folders.entries(clean, closed)}
     return [
         item(prefix + one.name, os.path.join(noisy, one.name), references[Path(one.name).stem])
@@ -261,7 +261,7 @@ def plain(data: Path) -> Layout | None:
 
 
 def kind_folders(data: Path) -> dict[str, list[Path]]:
-    """The folders, at most two deep, whose names say what they hold, by that; "" for what is to be left alone."""
+    """The folders, at most two deep, whose names say what they hold, by kind; "" for what is to be left alone."""
     found: dict[str, list[Path]] = {"": [], **{kind: [] for kind in KINDS}}
     for folder in below(data, 2, lambda name: said(name) is not None):
         if (kind := said(folder.name)) is not None:

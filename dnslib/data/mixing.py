@@ -1,11 +1,11 @@
 """From speech, noise and a room to a noisy mixture and its target; whole batches, in torch, on any device.
 
-Shapes: waveforms are ``(B, samples)``, one value a clip ``(B,)``, impulse responses ``(B, taps)`` aligned as in
+Shapes: waveforms are ``(B, samples)``, one value per clip ``(B,)``, impulse responses ``(B, taps)`` aligned as in
 `dnslib.data.rooms`. Definitions, exact to rounding:
 * SNR = energy of the speech as heard (reverberant) over energy of the noise, both over the whole crop;
 * level = RMS of the mixture in dB of full scale, 20 log10(rms), so a full-scale square wave is at 0 dBFS.
-Where the asked level would pass full scale, mixture and target are attenuated together until the peak is 0.99:
-the SNR stays exact, the level becomes lower than asked.
+Where the requested level would exceed full scale, mixture and target are attenuated together until the peak is 0.99:
+the SNR stays exact, the level becomes lower than requested.
 Source: CRUSE paper (arXiv 2101.09249), section 3: SNR N(5, 10) dB, level N(-28, 10) dBFS, early part as the target,
 random spectral shaping.
 """

@@ -13,8 +13,8 @@ from dnslib.sampling import SAMPLE_RATE
 
 SNR_DB = (5.0, 10.0, -10.0, 35.0)  # mean, spread, lowest, highest; mean and spread: CRUSE paper, section 3
 LEVEL_DBFS = (-28.0, 10.0, -50.0, -12.0)
-ROOM_SHARE = 0.5  # of the training crops stand in a room
-SECOND_NOISE_SHARE = 0.3  # hear two noises at once, the second up to 12 dB softer
+ROOM_SHARE = 0.5  # of the training crops are in a room
+SECOND_NOISE_SHARE = 0.3  # have two noises at once, the second up to 12 dB softer
 NOISE_CHANGES_MORE = 4  # times as much in speed as speech, which must stay speech
 
 
@@ -71,7 +71,7 @@ def at_other_speed(corpus: Corpus, rng: np.random.Generator, samples: int, most:
         return corpus.audible_crop(rng, samples)
     speed = most ** rng.uniform(-1, 1)
     crop = corpus.audible_crop(rng, int(np.ceil(samples * speed)) + 1)
-    return soxr.resample(crop, speed, 1.0)[:samples]  # a lower quality rolls off above 5 kHz and is no faster
+    return soxr.resample(crop, speed, 1.0)[:samples]  # lower resampling quality rolls off above 5 kHz and is no faster
 
 
 def two_noises(corpus: Corpus, rng: np.random.Generator, samples: int, most: float) -> np.ndarray:

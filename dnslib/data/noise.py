@@ -15,7 +15,7 @@ from dnslib.sampling import SAMPLE_RATE
 
 RMS = 0.05  # about -26 dBFS; peaks of impulsive kinds stay inside 16 bits
 PEAK = 0.95
-_PARTS = ("train", "test", "train", "train", "validation", "train", "test", "train")  # one range, cut in eight
+_PARTS = ("train", "test", "train", "train", "validation", "train", "test", "train")  # one range, cut into eight
 
 
 @dataclass
@@ -148,7 +148,7 @@ def music(draw: Draw, samples: int) -> np.ndarray:
 
 
 def engine(draw: Draw, samples: int) -> np.ndarray:
-    """A motor whose revolutions wander, with exhaust noise in step: heard in test only."""
+    """A motor whose speed wanders, with exhaust noise in step: heard in test only."""
     speed = draw.log_between(18, 60) * envelope(draw.rng, samples, 0.5, 2)  # turns per second
     angle = 2 * np.pi * np.cumsum(speed) / SAMPLE_RATE
     order = np.arange(1, 25)

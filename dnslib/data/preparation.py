@@ -31,10 +31,10 @@ class Corpora:
 
     @property
     def everything(self) -> Split:
-        """All speakers and noises of the three splits, in the rooms of the test: for networks that trained on none.
+        """All speakers and noises of the three splits, in the test's rooms: for networks that trained on none of them.
 
-        Without babble, which is made of the speech: where a split has few speakers, it is the voice that a clip asks a
-        network to keep.
+        Babble is left out, as it is made of the speech: where a split has few speakers, it can hold the very voice
+        that the network is to keep.
         """
         splits = (self.train, self.validation, self.test)
         speech, noise = (joined([getattr(split, kind) for split in splits]) for kind in ("speech", "noise"))

@@ -3,9 +3,9 @@
 Two keys. The cheap one covers names, sizes and times of all files: unchanged, it names the cache at once. Otherwise the
 files are scanned, which decodes only content that the store of these outputs does not hold yet (see `store`), and the
 second key, over the samples, names and sources of all recordings, names the cache. So a folder that was touched, copied
-or moved leads to the same cache, and one that grew is decoded only where it did. A scan that was killed goes on where
-it was. What cannot be read is listed in ``skipped.txt``, and read again next time if that may help; what is clipped
-in ``clipped.txt``, and used.
+or moved leads to the same cache, and of one that grew only the new files are decoded. A scan that was killed goes on
+where it was. What cannot be read is listed in ``skipped.txt``, and read again next time if that may help; what is
+clipped is listed in ``clipped.txt``, and used all the same.
 """
 
 import io
@@ -34,7 +34,7 @@ from dnslib.paths import readable, write_atomically
 from dnslib.progress import track
 from dnslib.sampling import SAMPLE_RATE
 
-MOST_RESPONSES = 1000  # recorded ones kept in memory, of as many rooms as there are; SLR26 has 60 000
+MOST_RESPONSES = 1000  # recorded ones kept in memory, of as many rooms as possible; SLR26 has 60 000
 CODE = (
     *("noise", "rooms", "corpora", "samples", "splits", "folders", "sources", "layouts", "store", "scan", "added"),
     "recordings",
@@ -51,7 +51,7 @@ class Part:
     index: pd.DataFrame
     digest: object
     skipped: list[str]
-    passing: int  # of the skipped, may be usable the next time
+    passing: int  # how many of the skipped may be usable the next time
     clipped: list[str]
 
 
@@ -124,7 +124,7 @@ def scanned(layout: Layout, items: dict[str, list[Item]], closed: list[str], cac
 
 
 def tell_older_stores(caches_folder: Path) -> None:
-    """One line where other versions of the code have decoded recordings before: nothing reads these any more."""
+    """Print one line where other versions of the code decoded recordings before: nothing reads these any more."""
     older = sorted(path for path in caches_folder.glob("store-*") if path.is_dir())
     if older:
         size_gb = sum(file.stat().st_size for path in older for file in path.iterdir()) / 1e9
@@ -159,9 +159,9 @@ def read_part(layout: Layout, items: list[Item], store: Store) -> Part:
 
 
 def joined_by_content(sources: list[str], starts: np.ndarray) -> list[str]:
-    """Sources, as one where they hold the same recording, which then lies at the same place of the store.
+    """Sources, joined where they hold the same recording, which then lies at the same place in the store.
 
-    The name is that of the first in the alphabet.
+    Joined ones take the name that comes first in the alphabet.
     """
     leader: dict[str, str] = {}
 
@@ -203,7 +203,7 @@ def build(
 def recorded_rooms(layout: Layout, items: list[Item]) -> tuple[dict[str, list[np.ndarray]], list[str], int]:
     """Aligned responses per split, what was skipped, and how many may be usable the next time.
 
-    A room stays on one side; fewer than three rooms are for training.
+    A room stays in one split; fewer than three rooms all go to training.
     """
     found: dict[str, list[np.ndarray]] = {}
     skipped, passing = [], 0

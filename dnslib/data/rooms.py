@@ -1,6 +1,6 @@
 """Room impulse responses, 16 kHz, float32 ``(taps,)``: simulated shoebox rooms, or recorded ones.
 
-Every response is stored *aligned*: its direct sound, the largest peak, has amplitude 1 and stands at sample `LEAD`.
+Every response is stored *aligned*: its direct sound, the largest peak, has amplitude 1 and lies at sample `LEAD`.
 Convolving and dropping the first `LEAD` samples therefore leaves the dry speech in time with the wet one.
 The target of a mixture keeps the early part: everything up to 50 ms after the direct sound (CRUSE paper, section 3).
 """
@@ -22,7 +22,7 @@ def align(response: np.ndarray) -> np.ndarray:
     peak = int(np.abs(response).argmax())
     if response.size == 0 or response[peak] == 0:
         raise ValueError("an impulse response must hold a peak, not silence")
-    head = np.concatenate([np.zeros(LEAD), response])[peak : peak + LEAD]  # zeros where the recording starts late
+    head = np.concatenate([np.zeros(LEAD), response])[peak : peak + LEAD]  # zeros where the recording begins too near
     return (np.concatenate([head, response[peak : peak + LONGEST]]) / response[peak]).astype(np.float32)
 
 

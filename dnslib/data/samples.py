@@ -10,13 +10,13 @@ _FULL_SCALE = 32768
 
 
 def header(total: int) -> bytes:
-    """The .npy header (version 1.0) of ``total`` samples, as long for any number: older maps of a file stay valid."""
+    """The .npy header (version 1.0) of ``total`` samples, of fixed length: older maps of a file stay valid."""
     text = f"{{'descr': '<i2', 'fortran_order': False, 'shape': ({total:>20d},), }}"
     return b"\x93NUMPY\x01\x00" + (HEADER - 10).to_bytes(2, "little") + text.ljust(HEADER - 11).encode() + b"\n"
 
 
 def as_int16(samples: np.ndarray) -> np.ndarray:
-    """Samples in [-1, 1], rounded and limited to 16 bits; those that are int16 as they are."""
+    """Samples in [-1, 1], rounded and limited to 16 bits; int16 samples stay as they are."""
     if samples.dtype == np.int16:
         return samples
     return np.clip(np.round(samples * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
@@ -28,7 +28,7 @@ def as_float(samples: np.ndarray) -> np.ndarray:
 
 
 class Writer:
-    """Appends recordings to ``<folder>/<kind>.npy``; a context manager, also more than once. ``rows`` is the index."""
+    """Appends recordings to ``<folder>/<kind>.npy``; a context manager, reusable. ``rows`` is the index."""
 
     def __init__(self, folder: Path, kind: str):
         self.path, self.kind, self.rows, self.total = folder / f"{kind}.npy", kind, [], 0

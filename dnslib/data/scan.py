@@ -1,7 +1,7 @@
 """One pass over many files: what is new is decoded into a `store.Store`, in the order of the names.
 
-Memory does not grow with the number of files, apart from their names: a few recordings are in memory at any time, where
-they lie is kept in two flat arrays.
+Memory does not grow with the number of files, apart from their names: a few recordings are in memory at any time, and
+where they lie is kept in flat arrays.
 """
 
 import io
@@ -21,12 +21,12 @@ from dnslib.data.store import Recorded, Store
 from dnslib.paths import readable
 from dnslib.progress import track
 
-_THREADS = 2  # decoding leaves Python's lock
+_THREADS = 2  # decoding releases Python's lock
 _AHEAD = 16  # files decoded before they are stored, at most
 
 
 class Item(NamedTuple):
-    """A recording to be: its name in the index, its file (or a noisy file and its clean one), their stamps."""
+    """A recording to be scanned: its name in the index, its file (or a noisy file and its clean one), their stamps."""
 
     name: str
     paths: tuple[str, ...]
@@ -106,7 +106,7 @@ def _stored(item: Item, decoded: Decoded, store: Store) -> Recorded:
 
 
 def _key(item: Item) -> str:
-    """What a store remembers an item by; no path holds this character."""
+    """What a store remembers an item by: its paths, joined by a character that no path holds."""
     return "\0".join(readable(path) for path in item.paths)
 
 
@@ -123,7 +123,7 @@ def decode(item: Item, find: Callable[[bytes], Recorded | None] = lambda content
     try:
         waves, clipped = zip(*(folders.read(io.BytesIO(one)) for one in contents), strict=True)
         wave = waves[0] if len(waves) == 1 else folders.difference(*waves)
-        return Decoded(content, folders.within_full_scale(wave), clipped=clipped[0])  # what is clean is listed itself
+        return Decoded(content, folders.within_full_scale(wave), clipped=clipped[0])  # the clean file has its own entry
     except folders.Unusable as reason:
         return Decoded(content, reason=str(reason))
     except (ValueError, RuntimeError, OverflowError):  # nonsense in a header

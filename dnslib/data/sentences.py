@@ -1,4 +1,4 @@
-"""Sentences of our own making for the synthesiser: small word lists and one template a language.
+"""Sentences of our own making for the synthesiser: small word lists and one template per language.
 
 A language has who x does x what x where sentences; each sentence belongs to one split by a hash of its words, so a
 sentence heard in training is never heard in a test clip.

@@ -1,9 +1,9 @@
 """Who speaks, what sounds and which room: what may share a voice or an original recording gets one *source*.
 
-A source never stands in two splits, so a rule that is unsure joins rather than separates. Names are paths below a root,
+A source is never in two splits, so a rule that is unsure joins rather than separates. Names are paths below a root,
 with "/". The rules of the own layout (``speech/<corpus>/<speaker>/…``, ``noise/<corpus>/<class>/…``, ``rir/<room>/…``):
-* speech: the name of the speaker's folder, so a speaker of two corpora is one source; folders that only say subset or
-  format, such as ``train-clean-100`` or ``wav48``, are passed over; a corpus without speaker folders
+* speech: the name of the speaker's folder, so a speaker of two corpora is one source; folders that only name a
+  subset or format, such as ``train-clean-100`` or ``wav48``, are passed over; a corpus without speaker folders
   is one source as a whole, and so is one of single words (median under 2.5 s), whose folders are words, not speakers;
 * noise: corpus and class folder; files named as in ESC-50 (fold-clip-take-class) by their clip; files right under
   the corpus by their name without a trailing number, as ``train_01`` and ``train_02`` are pieces of one recording;
@@ -63,7 +63,7 @@ def speech_sources(seconds: dict[str, float], whole: str) -> dict[str, str]:
 
 
 def speaker_folder(name: str) -> str:
-    """The first folder below the corpus that does not only say subset or format; "" where there is none.
+    """The first folder below the corpus that does not only name a subset or format; "" where there is none.
 
     A folder that is itself divided into subsets or formats is a corpus: ``speech/LibriSpeech/train-clean-100/19``.
     """
@@ -129,7 +129,7 @@ def dns_room(name: str) -> str:
 
 
 def is_response(name: str) -> bool:
-    """SLR28 also brings noises, which are no impulse responses."""
+    """Whether a file is an impulse response: SLR28 also has noises."""
     file = name.rpartition("/")[2]
     return "pointsource_noises" not in name and not ("real_rirs_isotropic_noises" in name and "_noise_" in file)
 
@@ -138,7 +138,7 @@ def is_response(name: str) -> bool:
 
 
 def first_field(name: str) -> str:
-    """Who speaks, from the name of a file: a named speaker or reader, otherwise all before the first - or _ .
+    """Who speaks, from the name of a file: a named speaker or reader, otherwise all up to the first - or _ .
 
     ``p226_001`` -> p226, ``19-198-0000`` -> 19, ``speaker_07_a`` -> 07, PTDB-TUG's ``mic_F01_sa1`` -> F01,
     ``clnsp12`` -> clnsp, ``0012`` -> numbered: numbers alone tell no speakers apart.

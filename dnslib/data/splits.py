@@ -13,8 +13,8 @@ SHARES = {"validation": 0.05, "test": 0.15}  # of the minutes; the rest is for t
 def assign_splits(minutes: dict[str, float], what: str) -> dict[str, str]:
     """A split for every source: about 80 / 5 / 15 % of the minutes, in an order fixed by a hash of the names.
 
-    No source may exceed half of what a held-out split needs, so large ones train; where that leaves a split without
-    any source it takes the smallest one. Raises MisuseError for fewer than three sources.
+    No source may exceed half of what a held-out split needs, so large ones go to training; a split that this leaves
+    without any source takes the smallest one. Raises MisuseError for fewer than three sources.
     """
     if len(minutes) < len(SPLITS):
         raise MisuseError(

@@ -1,9 +1,9 @@
-"""Decoded recordings, kept by content: an array that only grows, and an index that says what of it is whole.
+"""Decoded recordings, kept by content: an array that only grows, and an index that says which parts of it are complete.
 
 ``<kind>.npy`` holds int16 samples at 16 kHz one recording after another, memory-mapped by whoever reads;
 ``<kind>.sqlite`` says for each content (SHA-256 of the files it was decoded from) where its samples lie, how many were
 clipped, or why there are none, and what content a path had at which size and time. So a file is decoded once, whatever
-it is called and however often its folder is moved, touched or added to: an unchanged path, size and time is believed;
+it is called and however often its folder is moved, touched or added to: an unchanged path, size and time is trusted;
 else the bytes are read and hashed, which takes a fraction of decoding; only new bytes are decoded. The index names a
 recording only after its samples are on the disk. Samples after the last indexed recording, left by a kill, are cut off
 at the next start, which goes on from there. Removed files stay in the array: to shrink it, delete the folder.
@@ -75,7 +75,7 @@ class Store:
         return self.connection.execute("SELECT token FROM identity").fetchone()[0]
 
     def drop_torn(self) -> int:
-        """Forgets recordings whose samples are not whole, cuts off samples that no index entry names; the total."""
+        """Forgets incomplete recordings, cuts off samples that no index entry names; returns the samples left."""
         there = max(0, os.fstat(self.file).st_size - HEADER) // 2
         lost = self.connection.execute("DELETE FROM recordings WHERE start + length > ?", (there,)).rowcount
         if lost or not self.connection.execute("SELECT * FROM identity").fetchone():
@@ -118,13 +118,13 @@ class Store:
             self.checkpoint()
 
     def checkpoint(self) -> None:
-        """Samples first, then the index that names them."""
+        """Saves samples first, then the index that names them."""
         os.fsync(self.file)
         self.connection.commit()
         self.saved = time.monotonic()
 
     def write_header(self) -> None:
-        """The header for what is there."""
+        """Writes the header for the samples that are there."""
         write_at(self.file, header(self.total), 0)
 
     def digest(self, starts: np.ndarray, lengths: np.ndarray):
@@ -139,7 +139,7 @@ class Store:
 
 
 def identity_of(folder: Path, kind: str) -> str:
-    """What tells a store from one that was made anew in its place; "" where there is none, or a damaged one."""
+    """What tells a store from one made anew in its place; "" where there is none, or a damaged one."""
     if not (folder / f"{kind}.npy").is_file():
         return ""
     try:

@@ -35,7 +35,7 @@ class Workers:
         for process in self.processes:
             if error[0] is not None:
                 process.kill()
-            with suppress(OSError):  # it is dead already, which has been said
+            with suppress(OSError):  # it is dead already, which has been reported
                 process.stdin.close()  # end of jobs: the process leaves by itself
             process.stdout.close()
             process.wait()
@@ -75,7 +75,7 @@ def start() -> subprocess.Popen:
 
 
 def serve() -> None:
-    """The life of a worker: a job a line until the input ends. Anything else that is printed goes to stderr."""
+    """The life of a worker: one job per line until the input ends. Anything else that is printed goes to stderr."""
     from dnslib.data import noise, rooms, speech
 
     functions = {"recite": speech.recite, "noise": noise.named, "room": rooms.named}

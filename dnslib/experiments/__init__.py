@@ -1,6 +1,6 @@
 """Trained networks as files: a `Run` says all that decides a network, a `Laboratory` trains it once and scores it once.
 
-A run is a frozen record; a run that starts from another one holds it. Its folder, ``<outputs>/runs/<name>-<hash>``,
+A run is a frozen record; a run that starts from another one contains it. Its folder, ``<outputs>/runs/<name>-<hash>``,
 is keyed by the record and by the source code that matters:
 
     config.json   history.csv   model.safetensors   summary.json   scores-<test set>.csv   DONE

@@ -8,7 +8,7 @@ from dnslib.errors import MisuseError
 from dnslib.experiments.runs import LOSSES, Run, widths_of
 from dnslib.settings import Settings
 
-CYCLE_SEEDS = 1000  # between the seeds of a baseline's cycles, for studies whose seeds are below
+CYCLE_SEEDS = 1000  # between the seeds of a baseline's cycles; the seeds of a study are below
 
 
 class Catalogue:
@@ -30,8 +30,8 @@ class Catalogue:
         """A configuration trained from scratch, in the settings' cycles; ``steps`` are those of the last one.
 
         Every cycle begins with the weights of the one before, a fresh schedule and batches of its own, so a finished
-        training is made longer by asking for one cycle more (warm restarts, arXiv 1608.03983). With the setting
-        ``pretrained`` CRUSE32 is the one that comes along, for every seed.
+        training is extended by asking for one cycle more (warm restarts, arXiv 1608.03983). With the setting
+        ``pretrained`` CRUSE32 is the one bundled with the project, for every seed.
         """
         s, run = self.settings, None
         if s.pretrained and name == "CRUSE32":
@@ -42,7 +42,7 @@ class Catalogue:
         return replace(run, steps=steps or s.baseline_steps)
 
     def shipped(self, name: str) -> Run:
-        """The weights of a configuration that come along (`dnslib.published`), with the settings' look-ahead.
+        """The bundled weights of a configuration (`dnslib.published`), with the settings' look-ahead.
 
         Raises MisuseError where there are none.
         """
@@ -51,7 +51,7 @@ class Catalogue:
         if found not in (available := published.available()) or published.look_ahead(found) != ahead:
             there = ", ".join(f"{one} ({published.look_ahead(one)})" for one in available) or "none"
             raise MisuseError(
-                f"No weights of {name} come along that look {ahead} frames ahead; there are {there}. "
+                f"No bundled weights of {name} look {ahead} frames ahead; there are {there}. "
                 "Change look_ahead, or leave pretrained out."
             )
         digest = published.digest(found)
@@ -78,7 +78,7 @@ class Catalogue:
     def network(self, name: str, seed: int | None = None) -> Run:
         """What Figure 1 shows under a name: the baselines from scratch, the others pruned and fine-tuned.
 
-        With the setting ``pretrained``, the pretrained weights, of the names that have some.
+        With the setting ``pretrained``, the pretrained weights of the names that have some.
         """
         s = self.settings
         if s.pretrained and published.published_name(name, s.look_ahead) in published.available():

@@ -1,4 +1,4 @@
-"""Files of a laboratory: named by digests of what decides their content, and either whole or not there."""
+"""Files of a laboratory: named by digests of what decides their content, and either whole or absent."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ def scores_name(clips: Iterable[data.Clip], kind: str = "") -> str:
 
 
 def digest_of_clips(clips: Iterable[data.Clip]) -> str:
-    """Twelve hexadecimal digits of clips, scoring code and its network: scores are found again for the same only."""
+    """Twelve hexadecimal digits of clips, scoring code and its network: scores are reused for the same ones only."""
     digest = hashlib.sha256((source_digest(quality) + digests.file_digest(quality.weights_path())).encode())
     for clip in clips:
         digest.update(clip.name.encode())
@@ -45,7 +45,7 @@ def outlines(clips: Iterable[data.Clip]) -> list[tuple[str, int, float]]:
 
 @contextmanager
 def reading(path: Path, made_with: Path | None = None) -> Iterator[None]:
-    """Around the reading of ``path``: what is damaged is a MisuseError that names what to delete to have it made again.
+    """Context around reading ``path``: damage becomes a MisuseError that says what to delete to have it made again.
 
     That is the file itself, or ``made_with``, the folder of a run, which is made as a whole.
     """
@@ -71,7 +71,7 @@ def read_scores(path: Path, clips: Sequence[data.Clip]) -> pd.DataFrame:
     Raises MisuseError for a file cut short.
     """
     with reading(path):
-        empty = {metric: [""] for metric in quality.METRICS}  # is NaN, while a clip may be called NA
+        empty = {metric: [""] for metric in quality.METRICS}  # these are NaN, while a clip may be called NA
         scores = read_csv(path, dtype={"clip": str}, keep_default_na=False, na_values=empty)
         if scores["clip"].tolist() != [clip.name for clip in clips]:
             raise ValueError(f"it holds {len(scores)} of {len(clips)} clips")

@@ -87,7 +87,7 @@ class Laboratory(Catalogue):
             return load_weights(Cruse(run.widths, run.groups, run.look_ahead), path)
 
     def history(self, run: Run, from_random: bool = False) -> pd.DataFrame:
-        """One row a step of the run itself: step, loss, learning_rate, gradient_norm.
+        """One row per step of the run itself: step, loss, learning_rate, gradient_norm.
 
         Steps count from 0, or with ``from_random`` from the step count of the network it starts from.
         """
@@ -114,10 +114,10 @@ class Laboratory(Catalogue):
         first_clips: int | None = None,
         file: str | None = None,
     ) -> pd.DataFrame:
-        """DNSMOS P.835 and SI-SDR of every test clip through a run's network, one row a clip; scored once.
+        """DNSMOS P.835 and SI-SDR of every test clip through a run's network, one row per clip; scored once.
 
         With ``recordings``, of the clips without reference in ``settings.recordings`` instead; with another ``form``,
-        through the streaming file of that form; with ``first_clips``, of so many clips only. Kept in ``file`` in the
+        through the streaming file of that form; with ``first_clips``, of that many clips only. Kept in ``file`` in the
         run's folder, by default one that is named after the clips.
         """
         kind = "" if form == PLAIN else f"-{form}-{source_digest(export)}"
@@ -138,7 +138,7 @@ class Laboratory(Catalogue):
         return [enhance_streaming(path, clip.noisy) for clip in track(clips, description=f"enhancing, {form}")]
 
     def noisy_scores(self, recordings: bool = False) -> pd.DataFrame:
-        """The scores of the clips as they are."""
+        """The scores of the noisy clips as they are."""
         return self._as_they_are(NOISY, self.chosen_clips(recordings), lambda clips: [clip.noisy for clip in clips])
 
     def clean_scores(self) -> pd.DataFrame:
@@ -176,7 +176,7 @@ class Laboratory(Catalogue):
         seeds: Sequence[int] | None = None,
         label: str = "configuration",
     ) -> pd.DataFrame:
-        """One row a name: clips, seeds, scores with 95 % intervals; deltas paired by clip against a row or noisy.
+        """One row per name: clips, seeds, scores with 95 % intervals; deltas paired by clip against a row or noisy.
 
         ``rows`` make each row's run from a seed; their names are the first column, called ``label``. Scores are means
         over ``seeds``, by default all of the settings.
@@ -212,21 +212,21 @@ class Laboratory(Catalogue):
         """`quality_table` of each seed by itself, one below the other, with a ``seed`` column in place of ``seeds``.
 
         A network is paired with the ``reference`` of its own seed. How far the seeds lie apart is the luck of training,
-        of which intervals over clips know nothing. The first column is called ``label``.
+        which intervals over clips do not cover. The first column is called ``label``.
         """
         seeds = self.settings.seeds
         tables = [self.quality_table(rows, reference, seeds=[seed], label=label).assign(seeds=seed) for seed in seeds]
         return pd.concat(tables, ignore_index=True).rename(columns={"seeds": "seed"})
 
     def scores_by_clip(self, runs: Iterable[Run]) -> pd.DataFrame:
-        """What quality tables rest on: one row a network and test clip, with scores, SNR, speaker and noise.
+        """What quality tables rest on: one row per network and test clip, with scores, SNR, speaker and noise.
 
         The first columns are `IDENTITY`. The noisy clips and their references come last.
         """
         scores = [self.scores(run).assign(**identity(run)) for run in dict.fromkeys(runs)]
         scores += [self.noisy_scores().assign(configuration=NOISY), self.clean_scores().assign(configuration="clean")]
         table = with_snr_and_noise(pd.concat(scores), self.clips)
-        return table.astype(dict.fromkeys(("steps", "total_steps", "seed"), "Int64"))  # whole where a row has none
+        return table.astype(dict.fromkeys(("steps", "total_steps", "seed"), "Int64"))  # whole numbers despite gaps
 
     # --- speed ------------------------------------------------------------------------------------------------------
 
@@ -246,10 +246,10 @@ class Laboratory(Catalogue):
 
         A model is a run, in plain form, or a run and a form; the first one is the reference of the speedups. Measured
         back to back, and a second time with the caches filled with other data before every frame: the columns that
-        begin with ``cold_``. A network that the last-level cache holds gains from the first, one that runs once in
-        10 ms beside other programs lives nearer to the second. With ``paced_rounds``, a third time, in so many rounds,
-        one frame every 10 ms and nothing in between: ``paced_``. The machine and its load before the measurement stand
-        in columns of their own (`profiling.conditions` says them).
+        begin with ``cold_``. A network that fits into the last-level cache gains from the first; one that runs
+        every 10 ms beside other programs is closer to the second. With ``paced_rounds``, a third time, in that many
+        rounds, one frame every 10 ms and nothing in between: ``paced_``. The machine and its load before the
+        measurement are in columns of their own (`profiling.conditions` puts them into words).
         """
         return self._measured(models, paced_rounds)[0]
 
@@ -277,12 +277,12 @@ class Laboratory(Catalogue):
         return table
 
     def discard(self, name: str) -> None:
-        """Remove ``results/<name>.csv``, which an earlier run by other values left; MisuseError as in `save`."""
+        """Remove ``results/<name>.csv``, which an earlier run with other values left; MisuseError as in `save`."""
         only_writer(self.outputs)
         (self.outputs / "results" / f"{name}.csv").unlink(missing_ok=True)
 
     def result(self, name: str) -> pd.DataFrame:
-        """Read ``results/<name>.csv`` of another notebook; MisuseError when that one did not run yet."""
+        """Read ``results/<name>.csv`` of another notebook; MisuseError when that one has not run yet."""
         path = self.outputs / "results" / f"{name}.csv"
         if not path.exists():
             raise MisuseError(f"{path.name} is not there yet: run the notebook that writes it, or the whole study.")

@@ -16,7 +16,7 @@ LOSSES = {  # by the setting `loss`; the second one was found by DNSMOS on valid
 
 IDENTITY = ("configuration", "started_from", "sparsity", "learning_rate", "steps", "total_steps", "seed")
 
-_CODE = (  # what the data hold is in their own digest
+_CODE = (  # the content of the data has its own digest
     "gru.py", "model.py", "sampling.py", "stft.py", "loss.py", "training.py", "pruning.py", "regrouping.py",
     "data/mixing.py", "data/mixtures.py", "data/corpora.py", "data/samples.py", "data/rooms.py",
     "experiments/training.py",
@@ -41,7 +41,7 @@ class Run:
     speed_change: float = 0.0  # of training crops, see `data.Mixtures`
     loss: LossWeights = PAPER
     look_ahead: int = 0  # frames, see `Cruse`
-    shipped: str = ""  # digest of the pretrained weights, where the network is those
+    shipped: str = ""  # digest of the pretrained weights, where the network has these
 
     @property
     def key(self) -> str:
@@ -89,7 +89,7 @@ def identity(run: Run) -> dict[str, object]:
     """What tells the networks of a study apart, as values of the columns `IDENTITY`.
 
     ``started_from`` is the configuration whose weights it began with, empty for random ones; ``sparsity`` the share of
-    zeros among its GRU weights; ``steps`` are its own, 0 where it was only cut, ``total_steps`` those from random
+    zeros among its GRU weights; ``steps`` are its own, 0 where it was only pruned, ``total_steps`` those from random
     weights.
     """
     started_from = configuration_name(run.start.widths) if run.start else ""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dnslib.experiments.laboratory import Laboratory
 
 JOB = "dnslib.experiments:do_job"  # what a worker calls
-FILE_SECONDS = 120.0  # that a shared file system may take to show what another machine wrote; NFS forgets after 60
+FILE_SECONDS = 120.0  # that a shared file system may take to show what another machine wrote; NFS caches for up to 60
 
 
 def train_all(laboratory: "Laboratory", runs: Iterable[Run]) -> None:
@@ -39,7 +39,7 @@ def score_all(laboratory: "Laboratory", runs: Iterable[Run], recordings: bool = 
 
 
 def training_jobs(laboratory: "Laboratory", runs: Iterable[Run]) -> dict[Path, cluster.Job]:
-    """What is to be trained, by the file that says that it is done; a run waits for the one it starts from."""
+    """What is to be trained, by the file that marks it as done; a run waits for the one it starts from."""
     jobs = {}
     for run in runs:
         done = laboratory.folder(run) / "DONE"
@@ -99,7 +99,7 @@ def do_elsewhere(laboratory: "Laboratory", jobs: dict[Path, cluster.Job]) -> Non
 
 
 def expect(file: Path) -> None:
-    """Wait for a file that a worker wrote; MisuseError when it does not show."""
+    """Wait for a file that a worker wrote; MisuseError when it does not appear."""
     deadline = time.monotonic() + FILE_SECONDS
     while not file.exists():
         if time.monotonic() > deadline:

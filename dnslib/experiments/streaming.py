@@ -1,4 +1,4 @@
-"""What a streaming file does: its sound, and the latency of several, back to back, evicted and paced."""
+"""What streaming files do: how one sounds, and the latency of several, back to back, evicted and paced."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,10 @@ from dnslib.stft import SAMPLE_RATE
 
 FRAME_MS = 10.0
 BACK_TO_BACK = "back to back"
-LONG_SECONDS = 60.0  # beyond, a waveform does not go through a network as a whole
+LONG_SECONDS = 60.0  # a longer waveform does not go through a network as a whole
 PACED_FRAMES = 10  # frames in a paced round, each takes 10 ms
 COLD_FRAMES_SHARE = 10  # one frame in ten is timed with evicted caches too: filling them takes longer than a frame
-CONDITIONS = ("cpu", "last_level_cache_mb", "governor", "load_1_min", "onnxruntime")  # of the machine, before
+CONDITIONS = ("cpu", "last_level_cache_mb", "governor", "load_1_min", "onnxruntime")  # before the measurement
 
 
 def enhance_streaming(path: Path, noisy: np.ndarray) -> np.ndarray:
@@ -34,7 +34,7 @@ def enhance_streaming(path: Path, noisy: np.ndarray) -> np.ndarray:
 def enhance_clips(model: Cruse, noisy: Sequence[np.ndarray]) -> list[np.ndarray]:
     """`dnslib.model.enhance_many` for waveforms of any length: long ones go frame by frame.
 
-    As a whole, CRUSE32 needs 13 MB for each second.
+    On a waveform as a whole, CRUSE32 needs 13 MB for each second.
     """
     keep_freed_memory()
     is_long = [len(one) > LONG_SECONDS * SAMPLE_RATE for one in noisy]
@@ -51,7 +51,7 @@ def measured_once(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`measure_everywhere`, kept under ``outputs`` by files in their order, protocol, code, CPU and ONNX Runtime.
 
-    Beside the latency table stand `CONDITIONS`.
+    The latency table also has the columns `CONDITIONS`.
     """
     machine = profiling.timing_conditions()
     about = {"files": [(name, str(path.relative_to(outputs))) for name, path in files.items()]}  # the first is at 1x
@@ -82,8 +82,8 @@ def measure_everywhere(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Latency of ``files`` in each way of measuring: the latency table, and the medians that it rests on.
 
-    The table is that back to back, joined by ``cold_…`` columns: the same with evicted caches, on fewer frames; and by
-    ``paced_…`` columns where there are such rounds. The medians are `profiling.round_table` of each ``way``.
+    The table has the latency back to back, then ``cold_…`` columns (the same with evicted caches, on fewer frames) and
+    ``paced_…`` columns where there are paced rounds. The medians are `profiling.round_table` of each ``way``.
     """
     frames = max(1, protocol["frames_per_round"] // COLD_FRAMES_SHARE)
     evict_mb = 2 * last_level_cache_mb()

@@ -18,7 +18,7 @@ from dnslib.pruning import sparsify, sparsity
 from dnslib.regrouping import shrink
 from dnslib.training import CHECKPOINT, Recipe, train, validate
 
-PACKAGES = ("torch", "numpy", "scipy", "soxr")  # other versions may round otherwise
+PACKAGES = ("torch", "numpy", "scipy", "soxr")  # other versions may round differently
 HISTORY = ("step", "loss", "learning_rate", "gradient_norm")  # columns; no row for a network that took no step
 
 

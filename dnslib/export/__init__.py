@@ -1,6 +1,6 @@
 """Streaming ONNX: one frame in, one gain out, every state a named input and output.
 
-Graphs are written by hand, node by node, so that their nodes bear the layer they belong to (``encoder_1/conv``). The
+Graphs are written by hand, node by node, so that each node names the layer it belongs to (``encoder_1/conv``). The
 same network can be written in several `FORMS`; shapes of one frame: ``log_power`` and ``gain`` (1, 1, 1, 161). Every
 other input is a state, zero before the first frame, that comes back as ``…_next``.
 

@@ -31,7 +31,7 @@ def export_streaming(
     ``plain`` has one ONNX node for each layer, ``exact`` computes the same function faster, ``int8`` approximates it
     with quantised weights. ``notes`` go into the file's metadata, beside what the network is. The file is checked, then
     renamed into place; the same weights give the same bytes. The gain that comes out with a frame belongs to the frame
-    ``model.look_ahead`` before it, which the metadata hold too. Relative paths are resolved against the project. Raises
+    ``model.look_ahead`` before it, as the metadata say too. Relative paths are resolved against the project. Raises
     MisuseError for an unknown form; `dnslib.deployment` chooses one by measurement.
     """
     if form not in FORMS:

@@ -41,7 +41,7 @@ class Graph:
     ) -> str:
         """A node of one output, which bears the node's name unless ``output`` says otherwise.
 
-        ``shape`` of the output is to be given for the runtime's own operators, whose shapes ONNX cannot infer.
+        ``shape`` of the output must be given for the runtime's own operators, whose shapes ONNX cannot infer.
         """
         output = output or name
         self.nodes.append(helper.make_node(operator, inputs, [output], name=name, **attributes))

@@ -62,9 +62,9 @@ def _products(model: Cruse, quantised: bool) -> Graph:
 
 
 def row_counts(bins: Sequence[int]) -> list[int]:
-    """Rows before and after each encoder: more than bins, and as many as the decoder makes that comes back there.
+    """Rows before and after each encoder: more than bins, and as many as the decoder back to that level makes.
 
-    A decoder makes two rows of each of its pairs of neighbours, of which there are F + 1 or more.
+    A decoder makes two rows from each of its pairs of neighbours, of which there are F + 1 or more.
     """
     return [2 * max(smaller + 1, bins_here // 2 + 1) for bins_here, smaller in pairwise(bins)] + [bins[-1] + 1]
 
@@ -72,9 +72,9 @@ def row_counts(bins: Sequence[int]) -> list[int]:
 def _product(
     graph: Graph, layer: str, frames: Sequence[str], weight: np.ndarray, bias: np.ndarray, quantise: bool
 ) -> str:
-    """What the columns of the ``frames``, (rows, …) each, give together; their weights are stacked in ``weight``.
+    """The product of the ``frames``, (rows, …) each, side by side; their weights are stacked in ``weight``.
 
-    ``bias`` is (rows, C_out). One product a frame, the second added to the first, is faster than one for all frames
+    ``bias`` is (rows, C_out). One product per frame, the second added to the first, is faster than one for all frames
     side by side. Quantised products cannot add, and have the bias of the first row in all rows.
     """
     weight = weight.astype(np.float32)

@@ -1,7 +1,7 @@
 """Matrix products over rows: ``x (M, K) @ weight (K, N) + bias``, in float32 or with int8 weights.
 
 Quantised weights are symmetric (no zero points), one scale per output column or finer; activations are quantised while
-the network runs, from the values of this frame, so nothing is calibrated. Results are float32 again.
+the network runs, from the values of the frame at hand, so nothing is calibrated. Results are float32 again.
 """
 
 import numpy as np
@@ -39,7 +39,7 @@ def columnwise_product(graph: Graph, name: str, x: str, rows: int, weight: np.nd
 
 
 def blockwise_product(graph: Graph, name: str, x: str, rows: int, weight: np.ndarray, bias: np.ndarray) -> str:
-    """Scales per column and `BLOCK` weights, for activations too: made for one row, where reading weights is all."""
+    """Scales per column and `BLOCK` weights, for activations too: made for one row, where reading weights dominates."""
     quantised, scales = quantise_blocks(weight)
     inputs = [
         x,

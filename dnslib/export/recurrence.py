@@ -6,7 +6,7 @@ PyTorch's gates, with z the share that is kept:
     r, z = sigmoid(W_r x + U_r h), sigmoid(W_z x + U_z h);  n = tanh(W_n x + r U_n h);  h' = n + z (h - n)
 
 Small groups take one batched product for all groups, state (P, 1, H); it cannot use weights packed at load time, so
-large ones, and int8, take a product a group, state (P, H).
+large ones, and int8, take one product per group, state (P, H).
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ FEWEST_BY_GROUP = 50_000  # weights of one group's product; with fewer the numbe
 
 
 class _Weights(NamedTuple):
-    """Of all groups, with features bin by bin: (P, 3 H, H) and (P, 3 H). Biases of r and z are in ``bias`` only."""
+    """Weights of all groups, features bin by bin: (P, 3 H, H) and (P, 3 H). Biases of r and z are in ``bias`` only."""
 
     of_input: np.ndarray
     of_state: np.ndarray

@@ -12,16 +12,16 @@ from dnslib.machine import onnxruntime
 from dnslib.paths import resolve
 from dnslib.stft import BINS
 
-_DENORMAL, _ONE = 5e-324, 1.0  # Python's numbers: the processor's setting holds for them too, and they are cheap
+_DENORMAL, _ONE = 5e-324, 1.0  # Python's numbers: the processor's setting applies to them too, and they are cheap
 _flush_denormals = torch.set_flush_denormal
 
 
 class flushed_denormals:  # a generator would cost several times as much
-    """Context inside which this thread takes denormal numbers for zero; afterwards it does what it did before.
+    """Context inside which this thread treats denormal numbers as zero; afterwards it does what it did before.
 
     The session option of that name cannot be relied on: ONNX Runtime obeys that of the first session of a process
-    only, and leaves the thread so for good, which would change the arithmetic of a training that comes later. Going in
-    and out takes a microsecond or two, so that it can stand around every frame of live audio.
+    only, and leaves the thread in that mode for good, which would change the arithmetic of a later training. Entering
+    and leaving takes a microsecond or two, so that it can surround every frame of live audio.
     """
 
     __slots__ = ("_flushed_already",)
@@ -79,7 +79,7 @@ def open_session(path: str | os.PathLike, options=None):
 
 
 def _not_streaming(session) -> str:
-    """What keeps a session from being a streaming network, or nothing."""
+    """What keeps a session from being a streaming network; "" where nothing does."""
     inputs, outputs = ({v.name: (v.type, v.shape) for v in vs} for vs in (session.get_inputs(), session.get_outputs()))
     one_frame = ("tensor(float)", [1, 1, 1, BINS])
     if inputs.get(INPUT) != one_frame or outputs.get(OUTPUT) != one_frame:
@@ -100,7 +100,7 @@ def _size(size) -> int | None:
 
 
 def look_ahead(session_or_path) -> int:
-    """Frames that a streaming network hears before it decides, see `dnslib.Cruse`; none where its file does not say.
+    """Frames that a streaming network hears before it decides, see `dnslib.Cruse`; 0 where its file does not say.
 
     Raises MisuseError as `open_session` does.
     """
@@ -129,8 +129,8 @@ class StatefulSession:
 
     Two sets of state buffers take turns: what one run writes the next one reads, so that nothing is copied or
     allocated between frames, as in a program that deploys the network. ``inputs`` and ``outputs`` are bound for good.
-    ``states`` are zeros and the name of the output that is the next value, by the name of the input: unless given,
-    every other input, whose next value has its name and ``_next``.
+    ``states`` maps the name of a state's input to its zeros and to the name of the output that is its next value. By
+    default every other input is a state, and its next value has its name with ``_next`` appended.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class StatefulSession:
             states = {name: (zeros, name + NEXT) for name, zeros in _zeros(session, set(inputs)).items()}
         self._zeros, self._following = ({name: state[part] for name, state in states.items()} for part in (0, 1))
         self._states = [{name: _buffer(zeros) for name, zeros in self._zeros.items()} for _ in range(2)]
-        self._bound = (inputs, outputs)  # a binding borrows their memory and does not keep them
+        self._bound = (inputs, outputs)  # a binding borrows their memory and does not keep them alive
         self._bindings = [self._bind(*turn) for turn in (self._states, self._states[::-1])]
         self.reset()
 
@@ -192,7 +192,7 @@ class StreamingSession(StatefulSession):
 
 
 def bound(values: np.ndarray):
-    """The contiguous array as a value of the runtime, which reads and writes its memory: keep both."""
+    """The contiguous array as a value of the runtime, which reads and writes its memory: keep both alive."""
     return onnxruntime().OrtValue.ortvalue_from_numpy(values)
 
 

@@ -24,7 +24,7 @@ AXES_ARE_AN_INPUT = 18  # of reductions, from this opset on
 def between_spectra(model: onnx.ModelProto, ahead: int = 0) -> onnx.ModelProto:
     """Change a streaming network, in place, to one from ``spectrum`` to ``enhanced``, both `SHAPE`; states stay.
 
-    What it writes is the frame ``ahead`` frames before the one it reads; nothing in the first ones.
+    What it writes is the frame ``ahead`` frames before the one it reads; zeros for the first ones.
     """
     graph, own = Graph(), model.graph
     _log_power(graph, graph.input(SPECTRUM, SHAPE), opset(model))
@@ -84,7 +84,7 @@ class SpectralSession(StatefulSession):
     """
 
     def __init__(self, path: str | os.PathLike):
-        self.look_ahead = look_ahead(path)  # tells what is wrong with a file
+        self.look_ahead = look_ahead(path)  # raises for a file that cannot be used
         model = between_spectra(onnx.load(resolve(path)), self.look_ahead)
         session = session_of(model.SerializeToString())
         parts = {name: np.zeros(SHAPE, np.float32) for name in (SPECTRUM, ENHANCED)}

@@ -1,7 +1,7 @@
 """The study's figures: each function takes a tidy table and returns a matplotlib Figure, finished and not yet shown.
 
-Tables have one row a configuration, its name in ``configuration``, units in the column names and 95 % intervals in
-``<column>_ci_low`` and ``<column>_ci_high``, or in plain ``ci_low`` and ``ci_high`` right behind the column. Figures do
+Tables have one row per configuration, its name in ``configuration``, units in the column names and 95 % intervals in
+``<column>_ci_low`` and ``<column>_ci_high``, or in plain ``ci_low`` and ``ci_high`` right after the column. Figures do
 not touch the reader's own matplotlib settings, and say "quick run" in a corner unless ``profile`` is "full".
 
 ``look`` holds what all share, ``trade_offs`` speed against quality, ``speed`` latencies and speedups, ``differences``

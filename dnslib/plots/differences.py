@@ -1,4 +1,4 @@
-"""Values with their intervals beside one that means no difference, or a margin that means equivalence."""
+"""Values with their intervals against a value that means no difference, or a margin that means equivalence."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -16,7 +16,7 @@ from dnslib.plots.look import EARLIER, INK, METRICS, colour, colours, error_bars
 def intervals(
     table: pd.DataFrame, metric: str = "delta_ovrl", xlabel: str | None = None, neutral: float = 0.0
 ) -> Figure:
-    """Forest plot: a value and its 95 % interval by configuration; hollow where the interval holds ``neutral``."""
+    """Forest plot: a value and its 95 % interval by configuration; hollow where the interval contains ``neutral``."""
     needed(table, ["configuration", metric])
     bars = error_bars(table, metric)
     if bars is None:
@@ -40,7 +40,7 @@ def intervals(
         )
         end = value + bars[1, row]
         note = (f"{value:+.2f}" if neutral == 0 else f"{value:.2f}").replace("-", "−")
-        box = {"facecolor": axes.get_facecolor(), "edgecolor": "none", "pad": 1.5}  # it may stand on the line of zero
+        box = {"facecolor": axes.get_facecolor(), "edgecolor": "none", "pad": 1.5}  # it may lie on the zero line
         axes.annotate(note, (end, row), xytext=(8, 0), textcoords="offset points", va="center", fontsize=9, bbox=box)
     name_rows(axes, table["configuration"])
     axes.margins(x=0.12)
@@ -50,7 +50,7 @@ def intervals(
 
 @figure_function
 def by_seed(table: pd.DataFrame, metric: str = "delta_ovrl", xlabel: str | None = None) -> Figure:
-    """A value by configuration, once for each ``seed``, from above to below: how much of it is luck of training.
+    """A value by configuration, once for each ``seed``, from top to bottom: how much of it is luck of training.
 
     Thin lines are 95 % intervals over clips, for comparison; the upright line is the mean over seeds.
     """
@@ -76,9 +76,9 @@ def by_seed(table: pd.DataFrame, metric: str = "delta_ovrl", xlabel: str | None 
 def gains(
     table: pd.DataFrame, x: str, metric: str = "delta_ovrl", xlabel: str | None = None, ylabel: str | None = None
 ) -> Figure:
-    """A difference and its 95 % interval along a quantity ``x``, a line a configuration, side by side at each value.
+    """A difference and its 95 % interval along a quantity ``x``, a line per configuration, side by side at each value.
 
-    Every second value has a shaded band. Broken lines: weights with a shorter delay than others of their configuration.
+    Every second value has a shaded band. Dashed lines: weights with a shorter delay than others of their configuration.
     """
     needed(table, ["configuration", x, metric])
     figure, axes = plt.subplots(figsize=(9, 4.2))
@@ -104,9 +104,9 @@ def gains(
 
 @figure_function
 def equivalence(table: pd.DataFrame, margin: float, metrics: Sequence[str] = ("sig", "bak", "ovrl")) -> Figure:
-    """Differences to the network in float32 with their intervals; filled where the interval lies within ± ``margin``.
+    """Differences from the network in float32 with their intervals; filled where the interval lies within ± ``margin``.
 
-    Columns: configuration, form, and delta_<metric> with its interval for every metric, a panel each.
+    Columns: configuration, form, and delta_<metric> with its interval for every metric, one panel each.
     """
     needed(table, ["configuration", "form", *(f"delta_{metric}" for metric in metrics)])
     figure, panels = plt.subplots(

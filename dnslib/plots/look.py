@@ -23,7 +23,7 @@ METRIC_COLOURS = {"sig": BLUE, "bak": ORANGE, "ovrl": GREEN}
 FIXED_COLOURS = {
     "CRUSE32": INK, "CRUSE16": "#d55e00", "noisy": "#949494", "clean": GREEN, "enhanced": BLUE, "ideal gain": "#c1121f",
 }  # fmt: skip
-OTHERS = ["#cc78bc", "#7f4f24", "#56b4e9", "#de8f05"]  # not pale, and told apart where their lines cross
+OTHERS = ["#cc78bc", "#7f4f24", "#56b4e9", "#de8f05"]  # not pale, and distinct where their lines cross
 EARLIER = re.compile(r"-\d+ms$")  # of a name: weights of the same configuration with a shorter delay
 
 
@@ -57,7 +57,7 @@ def style():
 def figure_function(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     """Draw in the study's style, add the mark of a quick run, and take the figure out of pyplot's hands.
 
-    Closed for pyplot, the figure appears where it is the last value of a cell, once, and no figures pile up.
+    Closed in pyplot, the figure appears just once, where it is the last value of a cell, and figures do not pile up.
     """
 
     @wraps(draw)
@@ -68,7 +68,7 @@ def figure_function(draw: Callable[..., Figure]) -> Callable[..., Figure]:
                 line = 0.17 / figure.get_figheight()  # inches kept free at the bottom, so that the mark covers nothing
                 figure.get_layout_engine().set(rect=(0, line, 1, 1 - line))
                 figure.text(0.995, 0.004, f"{profile} run", ha="right", va="bottom", fontsize=8, color="#b3541e")
-            figure.draw_without_rendering()  # ticks take their look when they are first drawn
+            figure.draw_without_rendering()  # ticks take on their look when they are first drawn
         plt.close(figure)
         return figure
 
@@ -78,7 +78,7 @@ def figure_function(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 def colour(name: str) -> str:
     """The colour of a configuration, the same in every figure: pruned ones run from blue to yellow-green with p.
 
-    Its weights with another delay, "P.500-20ms", share it.
+    Its weights with another delay, such as "P.500-20ms", share that colour.
     """
     name = EARLIER.sub("", name)
     if name in FIXED_COLOURS:
@@ -107,7 +107,7 @@ def needed(table: pd.DataFrame, columns: Iterable[str]) -> None:
 
 
 def name_rows(axes: Axes, names: Sequence[str]) -> None:
-    """Names at the rows 0, 1, … from above to below, without lines between them."""
+    """Names at the rows 0, 1, … from top to bottom, without lines between them."""
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)

@@ -17,7 +17,7 @@ SMOOTHED_ROWS = 8  # of a running mean, at least
 
 @figure_function
 def configurations(widths: Mapping[str, Sequence[int]], per_row: int = 5) -> Figure:
-    """The widths as U-Net silhouettes: encoder left, decoder right, a bar a level; the first one stays as a shadow."""
+    """The widths as U-Net silhouettes: encoder left, decoder right, a bar per level; the first stays as a shadow."""
     if not widths:
         raise MisuseError("There is no configuration to draw.")
     per_row = min(per_row, len(widths))
@@ -41,14 +41,14 @@ def configurations(widths: Mapping[str, Sequence[int]], per_row: int = 5) -> Fig
 
 
 def silhouette(axes: Axes, levels: Sequence[int], face: str) -> None:
-    """A bar for each level, centred, as long to each side as it has channels."""
+    """A bar for each level, centred, reaching as far to each side as it has channels."""
     channels = np.asarray(levels, dtype=float)
     axes.barh(np.arange(channels.size), 2 * channels, left=-channels, height=0.74, color=face, linewidth=0)
 
 
 @figure_function
 def importance(levels: Mapping[str, tuple[np.ndarray, Sequence[int]]]) -> Figure:
-    """Channel importance, largest first, one panel a level: ``{"c4": (importance (C,), kept channel indices)}``."""
+    """Channel importance, largest first, one panel per level: ``{"c4": (importance (C,), kept channel indices)}``."""
     if not levels:
         raise MisuseError("There is no level to draw.")
     figure, panels = plt.subplots(len(levels), 1, squeeze=False, figsize=(8.5, 1.9 * len(levels) + 0.7))
@@ -72,9 +72,9 @@ def importance(levels: Mapping[str, tuple[np.ndarray, Sequence[int]]]) -> Figure
 def training_curves(
     histories: Mapping[str, pd.DataFrame], columns: Sequence[str] | None = None, x: str = "step", smooth: bool = False
 ) -> Figure:
-    """How runs went: one panel a column (by default every column with "loss" in its name), one line a run.
+    """How runs went: one panel per column (by default every column with "loss" in its name), one line per run.
 
-    ``smooth`` draws the mean over as many rows before each point for all runs: a fiftieth of the longest, and
+    ``smooth`` draws running means over the same number of rows for all runs: a fiftieth of the longest, and
     `SMOOTHED_ROWS` at least. Points with fewer rows before them are left out.
     """
     if not histories:
@@ -87,7 +87,7 @@ def training_curves(
     width = 4.6 * len(columns) + 0.8
     figure, panels = plt.subplots(1, len(columns), squeeze=False, figsize=(width, 3.8))
     shades = colours(histories).values()
-    dashes = ["-", *[(0, (4, 2))] * (len(histories) - 1)]  # through them the first shows where all are the same
+    dashes = ["-", *[(0, (4, 2))] * (len(histories) - 1)]  # the first shows through them where all coincide
     for axes, column in zip(panels[0], columns, strict=True):
         for (name, history), shade, dash in zip(histories.items(), shades, dashes, strict=True):
             there = history[[x, column]].dropna()

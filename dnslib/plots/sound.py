@@ -12,7 +12,7 @@ from dnslib.plots.look import figure_function
 
 @figure_function
 def spectrograms(waveforms: Mapping[str, np.ndarray], sample_rate: int = 16_000, range_db: float = 70.0) -> Figure:
-    """Spectrograms of waveforms (samples,) above each other, on one scale of dB relative to the loudest bin of all."""
+    """Spectrograms of waveforms (samples,), stacked, on one scale of dB relative to the loudest bin of all."""
     if not waveforms:
         raise MisuseError("There is no waveform to draw.")
     powers = {label: power_db(waveform) for label, waveform in waveforms.items()}

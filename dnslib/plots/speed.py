@@ -48,7 +48,7 @@ def three_digits(value: float) -> str:
 def layer_shares(table: pd.DataFrame, columns: Mapping[str, str] | None = None) -> Figure:
     """Share of each layer, in the order of the table: what costs time. Columns: layer and share, from 0 to 1.
 
-    ``columns`` maps legend labels to columns, to set shares beside each other: {"time": "share", "MACs": "macs_share"}.
+    ``columns`` maps legend labels to columns, for shares side by side: {"time": "share", "MACs": "macs_share"}.
     """
     columns = dict(columns or {"time": "share"})
     needed(table, ["layer", *columns.values()])
@@ -121,7 +121,7 @@ def ladder(table: pd.DataFrame) -> Figure:
 
 @figure_function
 def sparse_speedups(table: pd.DataFrame, rivals: pd.DataFrame | None = None, panel: str = "caches") -> Figure:
-    """Speedup over the dense product against the share of zeros: a line a kernel, with 95 % intervals, and one at 1.
+    """Speedup over the dense product against the share of zeros: a line per kernel, with 95 % intervals, and one at 1.
 
     Columns: kernel, zeros, speedup and its interval; where there is a column ``panel``, one panel for each value of it.
     ``rivals`` (kernel, speedup, and ``panel``) need no zeros: dashed lines.

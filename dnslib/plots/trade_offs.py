@@ -49,7 +49,7 @@ def speed_and_quality(
 
 
 def in_family(names: pd.Series) -> pd.Series:
-    """The baseline and what was pruned from it; every row when the table knows no such names."""
+    """The baseline and what was pruned from it; every row when the table has no such names."""
     family = names.eq("CRUSE32") | names.str.startswith("P.")
     return family if family.any() else ~family
 
@@ -127,7 +127,7 @@ def spread(positions: Sequence[float], gap: float) -> np.ndarray:
     positions = np.asarray(positions, dtype=float)
     order = np.argsort(positions, kind="stable")
     steps = gap * np.arange(positions.size)
-    level = isotonic_regression(positions[order] - steps).x  # apart by a gap: not decreasing without the steps
+    level = isotonic_regression(positions[order] - steps).x  # a gap apart: without the steps, not decreasing
     moved = np.empty_like(positions)
     moved[order] = np.clip(level, 0, max(0, 1 - steps[-1])) + steps
     return moved
@@ -135,7 +135,7 @@ def spread(positions: Sequence[float], gap: float) -> np.ndarray:
 
 @figure_function
 def pareto_front(table: pd.DataFrame, x: str = "latency_ratio", y: str = "delta_loss") -> Figure:
-    """Two things to keep small against each other, one point a design, with 95 % intervals and a staircase: the front.
+    """Two quantities to minimise, one against the other: a point per design, 95 % intervals, the front as a staircase.
 
     Columns: configuration, ``x``, ``y``, on_front, is_paper_configuration, and intervals where there are any. The
     paper's configurations are diamonds in their colours; they and the other designs on the front are named above.

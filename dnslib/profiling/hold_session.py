@@ -1,4 +1,4 @@
-"""A program: opens a streaming file, runs some frames and prints its memory, before, after and at most, in MB, as JSON.
+"""A program: opens a streaming file, runs some frames and prints its memory, before, after and at peak, in MB, as JSON.
 
 Run by its path, so that it imports NumPy and ONNX Runtime and nothing of this library: `process_memory`.
 """
@@ -14,7 +14,7 @@ import psutil
 def hold(path: str, frames: int, following: str) -> list[float]:
     """Resident memory before and after, and its peak, in MB of 10^6 bytes.
 
-    Next states are named like the states, with ``following`` behind.
+    Next states are named like the states, with ``following`` appended.
     """
     before = psutil.Process().memory_info().rss
     options = onnxruntime.SessionOptions()
@@ -29,7 +29,7 @@ def hold(path: str, frames: int, following: str) -> list[float]:
 
 
 def peak() -> int:
-    """Bytes, of this process only: what getrusage tells begins with the peak of the parent."""
+    """Bytes, of this process only: what getrusage reports begins with the peak of the parent."""
     try:
         with open("/proc/self/status", encoding="utf-8") as status:
             return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))

@@ -8,7 +8,7 @@ session are not independent. The median of a round is one observation, and inter
 The timed region is one frame's way through the network: 161 numbers copied into the bound input, and the run, which
 leaves gain and states in bound buffers. Nothing is allocated or converted by Python inside it; STFT and inverse STFT
 stay outside. Python and the binding cost some 3 µs of every reported time, the same for all models.
-A user's measurements wait for each other, and programs that are busy beside one are told.
+A user's measurements wait for each other, and other programs that are busy meanwhile are reported.
 """
 
 import gc
@@ -37,7 +37,7 @@ from dnslib.stft import SAMPLE_RATE, log_power, stft
 SELF_CHECK = "self_check"  # the row of the reference measured a second time
 WARM_UP_FRAMES = 50
 NANOSECONDS_PER_MS = 1e6
-LOAD_SECONDS = 0.1  # that the load of other programs is looked at
+LOAD_SECONDS = 0.1  # for which the load of other programs is observed
 BUSY_CORES = 0.5  # of other programs, beyond which times are disturbed
 
 
@@ -53,14 +53,14 @@ def measure_latency(
     evict_mb: float = 0.0,
     pace_ms: float = 0.0,
 ):
-    """Latency per frame of several streaming files, as `latency_table` describes it, one row a model.
+    """Latency per frame of several streaming files, as `latency_table` describes it, one row per model.
 
     ``frames`` is log power ``(T, 161)`` of real audio, repeated as often as needed; without it, decaying noise. The
     last row, ``self_check``, is a second session of the ``reference`` (the first model unless named): its speedup must
     be 1 within its interval. Rounds must be at least 2. With ``evict_mb`` that many MB of other memory are read before
-    every frame, outside the timed region: the weights then come from memory, as where other programs run in the 10 ms
+    every frame, outside the timed region: the weights then come from memory, as when other programs run in the 10 ms
     between frames; without it, back to back, a network that fits into the last-level cache stays there. With
-    ``pace_ms`` the process sleeps before every frame until so much time has passed since the frame before, as where
+    ``pace_ms`` the process sleeps before every frame until so much time has passed since the frame before, as when
     audio arrives: clock and caches may have changed meanwhile. Raises MisuseError for files that are no streaming
     networks.
     """
@@ -112,8 +112,8 @@ def between_frames(evict_mb: float = 0.0, pace_ms: float = 0.0) -> Callable[[], 
 class Pace:
     """Called before every frame, sleeps until a period has passed since the last frame was due.
 
-    Where that moment is over (the first frame of a turn, a frame that took too long) it sleeps a whole period, so that
-    every frame comes after a pause.
+    Where that moment has passed (the first frame of a turn, a frame that took too long) it sleeps a whole period, so
+    that every frame comes after a pause.
     """
 
     def __init__(
@@ -157,9 +157,9 @@ def time_rounds(
 ) -> dict[str, np.ndarray]:
     """Nanoseconds of every call, ``(rounds, frames_per_round)`` per model; all models see the same ``frames``.
 
-    In every round the models take turns, in `balanced` order, so that a slow spell of the machine meets all of them. At
+    In every round the models take turns, in `balanced` order, so that a slow spell of the machine hits all of them. At
     its turn a model is opened, warmed up and timed. ``before`` is called ahead of every frame and not timed. Raises
-    MisuseError for fewer than two rounds, which tell no interval, or no frames.
+    MisuseError for fewer than two rounds, which give no interval, or no frames.
     """
     if rounds < 2 or frames_per_round < 1 or warmup_frames < 0:
         raise MisuseError("Latency needs at least 2 rounds of at least 1 frame; warm-up must not be negative.")
@@ -202,17 +202,17 @@ def no_collection() -> Iterator[None]:
 
 
 def tell_busy_cores() -> None:
-    """One line where other programs keep the processor busy; this one only waits meanwhile."""
+    """Print one line where other programs keep the processor busy; this one only waits meanwhile."""
     cores = psutil.cpu_percent(LOAD_SECONDS) / 100 * (psutil.cpu_count() or 1)
     if cores > BUSY_CORES:
         print(f"other programs keep {cores:.1f} cores busy: these latencies are disturbed", flush=True)
 
 
 def balanced(count: int, round_number: int) -> list[int]:
-    """The order of ``count`` models in a round: Williams' Latin square (1949), one row a round.
+    """The order of ``count`` models in a round: Williams' Latin square (1949), one row per round.
 
-    Over ``count`` rounds each model stands once at every place and, where ``count`` is even, once right behind every
-    other model, whose traces in the caches it meets; where it is odd, twice over ``2 * count`` rounds.
+    Over ``count`` rounds each model comes once at every place and, where ``count`` is even, once right after every
+    other model, whose traces it finds in the caches; where it is odd, twice over ``2 * count`` rounds.
 
     >>> [balanced(4, round_number) for round_number in range(4)]
     [[0, 3, 1, 2], [1, 0, 2, 3], [2, 1, 3, 0], [3, 2, 0, 1]]
@@ -223,7 +223,7 @@ def balanced(count: int, round_number: int) -> list[int]:
 
 
 def latency_table(times_ns: Mapping[str, np.ndarray], reference: str, seed: int = 0):
-    """Statistics of nanoseconds ``(rounds, frames)`` per model, one row a model, in milliseconds per frame.
+    """Statistics of nanoseconds ``(rounds, frames)`` per model, one row per model, in milliseconds per frame.
 
     ``latency_ms`` is the median over rounds of each round's median frame; ``p95_ms`` and ``p99_ms`` are over all
     frames. ``speedup`` is the median over rounds of the reference's round median divided by the model's in the same
@@ -251,7 +251,7 @@ def round_medians_ms(times_ns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
 
 
 def round_table(times_ns: Mapping[str, np.ndarray]):
-    """`round_medians_ms` as a table, one row a model and round: any two models are compared round by round."""
+    """`round_medians_ms` as a table, one row per model and round: any two models can be compared round by round."""
     import pandas as pd
 
     medians = pd.DataFrame(round_medians_ms(times_ns)).rename_axis(index="round", columns="model")
@@ -259,7 +259,7 @@ def round_table(times_ns: Mapping[str, np.ndarray]):
 
 
 def self_check_verdict(row: Mapping[str, float], column: str = "speedup") -> str:
-    """Whether the interval of a model raced against itself holds 1, and how far off it reaches, in words."""
+    """Whether the interval of a model raced against itself contains 1, and how far off it reaches, in words."""
     low, high = row[f"{column}_ci_low"], row[f"{column}_ci_high"]
     off = max(abs(low - 1), abs(high - 1))
     said = "holds 1" if low <= 1 <= high else "misses 1, as one in twenty does on a quiet machine"
@@ -290,7 +290,7 @@ def timing_conditions() -> dict[str, object]:
 
 
 def decisive(conditions: Mapping[str, object]) -> dict[str, object]:
-    """What a time that was kept is found again by, besides its files: some `timing_conditions`, the code that timed."""
+    """What a stored time is looked up by, besides its files: some `timing_conditions`, and the code that timed."""
     code = code_digest([Path(__file__), Path(intervals.__file__)])
     return {"timing_code": code} | {what: conditions[what] for what in ("cpu", "onnxruntime")}
 

@@ -20,7 +20,7 @@ INTERRUPTED = 0.1  # share of frames left out, the slowest: something else ran m
 def layer_shares(path: str | os.PathLike, frames: int = 500, warmup_frames: int = 50, seed: int = 0):
     """Share of each layer in the kernel time of one frame, from ONNX Runtime's own profile; the shares sum to 1.
 
-    One row a layer in the order of the network: ``layer`` (``encoder_1`` … ``gru_1`` … ``decoder_1``; ``gru`` splits
+    One row per layer in the order of the network: ``layer`` (``encoder_1`` … ``gru_1`` … ``decoder_1``; ``gru`` splits
     and joins the groups), ``kind`` (the layer without its number), ``share``, ``nodes`` (after optimisation).
     Profiling slows every node down by about the same amount, so small layers look larger than they are, and no time of
     a profile is a latency. The slowest tenth of the frames is left out. Raises MisuseError as `measure_latency` does.
@@ -67,7 +67,7 @@ def _layer(node: onnx.NodeProto) -> str:
 
 
 def _layers(written: onnx.GraphProto, optimised: onnx.GraphProto) -> dict[str, str]:
-    """Layer of each node of the optimised graph, whose fusions and changes of layout bear new names.
+    """Layer of each node of the optimised graph, in which fused nodes and changes of layout have new names.
 
     A node belongs to the layer of the written node or value that its name begins with, else of the value it makes,
     else of the first node that reads what it makes.

@@ -42,8 +42,8 @@ def process_memory(path: str | os.PathLike, frames: int = 20) -> ProcessMemory:
     MisuseError as `dnslib.export.open_session` does.
     """
     path = resolve(path)
-    open_session(path)  # a file that is no streaming network is told here, in one line
-    command = [sys.executable, "-P", str(PROGRAM), str(path), str(frames), NEXT]  # -P: what lies beside it stays unseen
+    open_session(path)  # a file that is no streaming network is reported here, in one line
+    command = [sys.executable, "-P", str(PROGRAM), str(path), str(frames), NEXT]  # -P: its own folder is not searched
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return ProcessMemory(*json.loads(done.stdout))
 
@@ -52,7 +52,7 @@ def parameter_count(path: str | os.PathLike) -> int:
     """Weights and biases in a file of the plain form, without shapes and indices (int64).
 
     Raises MisuseError for the other forms, which repeat biases, add rows of zeros and store scales: there the count
-    would be none of the network.
+    would not be that of the network.
     """
     model = load(path)
     form = next((entry.value for entry in model.metadata_props if entry.key == "form"), "plain")

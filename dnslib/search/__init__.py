@@ -1,13 +1,13 @@
-"""Which shapes are worth their time? A search over widths and GRU groups, led by latency that is measured.
+"""Which shapes are worth their time? A search over widths and GRU groups, led by measured latency.
 
 A trial prunes CRUSE32 to a `Design`, trains it on for a few steps, times its streaming file against CRUSE32's in one
 interleaved measurement, and takes its loss on held-out crops. Both are minimised by Optuna's tree-structured Parzen
 estimator (TPE): with some sixty trials NSGA-II would spend most of them on its first populations, and TPE learns from
-every trial. The widths and groups that it proposes are joint, hence the multivariate form.
+every trial. It proposes widths and groups jointly, hence the multivariate form.
 
 The trials lie in one append-only file, ``journal.jsonl``, owned by one process at a time. The n-th proposal depends on
-the seed and the n - 1 outcomes before it only, so a search that was killed and started again goes the way of one that
-was not: the trial that was under way is given up, proposed again, and evaluated again.
+the seed and the n - 1 outcomes before it only, so a search that was killed and started again goes the same way as one
+that was not: the trial that was under way is given up, proposed again, and evaluated again.
 
 ``designs``: what is searched; ``journal``: that file; ``trials``: proposal after proposal; ``evaluation``: a trial's
 network, latency and loss; ``front``: what follows from all trials.

@@ -1,4 +1,4 @@
-"""The shapes that are searched: a design, the space of designs, and what a trial finds of one."""
+"""The shapes that are searched: a design, the space of designs, and what a trial finds about one."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -83,7 +83,7 @@ class Outcome:
     latency_ratio: float
     ci_low: float
     ci_high: float
-    losses: tuple[float, ...]  # one a held-out crop, the same crops for every trial
+    losses: tuple[float, ...]  # one per held-out crop, the same crops for every trial
     rounds_ms: tuple[float, ...] = ()  # median of each round, where all designs were timed in the same rounds
 
     @property

@@ -11,12 +11,12 @@ from dnslib.search.designs import REFERENCE, Design, Outcome
 from dnslib.search.evaluation import Evaluator, latency_shares
 
 BASELINE = "baseline"  # CRUSE32 before its further training: its file is the one whose latency is 1
-TRIAL_LUCK = 1.3  # a trial's latency was up to so many times off when it was measured again
+TRIAL_LUCK = 1.3  # a trial's latency was off by up to this factor when it was measured again
 ON_FRONT, NOT_TOLD_APART, DOMINATED = "on the front", "not told apart from the front", "dominated"
 
 
 def non_dominated(points: Sequence[Sequence[float]]) -> np.ndarray:
-    """For each point ``(n, objectives)``, all to be small: no other is as small in all and smaller in one, ``(n,)``."""
+    """For each point ``(n, objectives)``, to minimise: whether none is as small in all and smaller in one, ``(n,)``."""
     points = np.asarray(points, dtype=float)
     no_larger = (points[:, None] <= points[None, :]).all(-1)
     smaller = (points[:, None] < points[None, :]).any(-1)
@@ -24,9 +24,9 @@ def non_dominated(points: Sequence[Sequence[float]]) -> np.ndarray:
 
 
 def trial_table(outcomes: Mapping[Design, Outcome]) -> pd.DataFrame:
-    """One row a trial, in their order, with 95 % intervals: of the latency over rounds, of ``delta_loss`` over crops.
+    """One row per trial, in their order, with 95 % intervals: of the latency over rounds, of ``delta_loss`` over crops.
 
-    ``delta_loss`` is the loss minus that of CRUSE32 (of the first trial where CRUSE32 is none), paired by crop.
+    ``delta_loss`` is the loss minus that of CRUSE32 (of the first trial where there is no CRUSE32), paired by crop.
     """
     base = outcomes.get(Design(paper.CONFIGURATIONS[REFERENCE]), next(iter(outcomes.values())))
     rows = []
@@ -80,13 +80,13 @@ def remeasured(
 
 
 def front_table(outcomes: Mapping[Design, Outcome]) -> pd.DataFrame:
-    """`trial_table` of designs measured together, with a ``verdict`` that minds the noise, and what it rests on.
+    """`trial_table` of designs measured together, with a ``verdict`` that allows for noise, and what it rests on.
 
     A design is on the front when none is as fast and as good, and better in one. One that is not is *dominated* when
-    some other is surely faster (the interval of the ratio of their latencies in the same rounds excludes 1; of trials,
-    which share none, the two intervals are apart) and surely better (the interval of the paired difference of the loss
-    lies below 0, at 95 % for all comparisons of a design together: Bonferroni); ``dominated_by`` names the fastest
-    such. Otherwise this measurement cannot tell it from the front.
+    some other is surely faster (the interval of the ratio of their latencies in the same rounds excludes 1; for
+    trials, which share none, the two intervals do not overlap) and surely better (the interval of the paired difference
+    of the loss lies below 0, at 95 % for all comparisons of a design together: Bonferroni); ``dominated_by`` names the
+    fastest such design. Otherwise this measurement cannot tell it from the front.
     """
     table = trial_table(outcomes)
     table["dominated_by"] = [_sure_dominator(design, outcomes) for design in outcomes]
@@ -99,7 +99,7 @@ def front_table(outcomes: Mapping[Design, Outcome]) -> pd.DataFrame:
 def _sure_dominator(design: Design, outcomes: Mapping[Design, Outcome]) -> str:
     own = outcomes[design]
     faster = {name: other for name, other in outcomes.items() if name != design and surely_faster(other, own)}
-    confidence = 1 - 0.05 / max(len(faster), 1)  # the best of many by luck would be sure in a third of the cases
+    confidence = 1 - 0.05 / max(len(faster), 1)  # else luck would make the best of many sure in a third of the cases
     better = [
         (other.latency_ratio, name.name)
         for name, other in faster.items()
@@ -109,7 +109,7 @@ def _sure_dominator(design: Design, outcomes: Mapping[Design, Outcome]) -> str:
 
 
 def surely_faster(one: Outcome, other: Outcome) -> bool:
-    """By the ratio of the two in the same rounds; where these are not known, by intervals that are apart."""
+    """By the ratio of the two in the same rounds; where these are not known, by intervals that do not overlap."""
     if not (one.rounds_ms and other.rounds_ms):
         return one.ci_high < other.ci_low
     return median_interval(np.divide(other.rounds_ms, one.rounds_ms))[0] > 1

@@ -46,12 +46,12 @@ def give_up(study: optuna.Study) -> None:
 
 
 def finished_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that count, in their order: evaluated, or failed of themselves."""
+    """Trials that count, in their order: evaluated, or failed by themselves."""
     return [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE or ERROR in t.user_attrs]
 
 
 def outcomes_of(study: optuna.Study) -> dict[Design, Outcome]:
-    """A design evaluated twice stands once, with what was found last."""
+    """The outcome of each design; of one that was evaluated twice, the last."""
     outcomes = {}
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         design, outcome = trial.user_attrs["design"], trial.user_attrs["outcome"]

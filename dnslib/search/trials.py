@@ -1,4 +1,4 @@
-"""One trial after another: which design comes next, and what is noted of it."""
+"""One trial after another: which design comes next, and what is noted about it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -22,7 +22,7 @@ ATTEMPTS = 30  # proposals for one trial, until a design is proposed that was no
 def search(
     folder: Path, evaluate: Evaluate, trials: int, known: Sequence[Design] = (), space: Space | None = None, seed=0
 ) -> dict[Design, Outcome]:
-    """Evaluate designs until ``trials`` are done in ``folder``, earlier ones included; all outcomes in their order.
+    """Evaluate designs until ``trials`` are done in ``folder``, earlier ones included; returns all outcomes in order.
 
     ``known`` designs come first. A training that `Diverged` is a trial that failed: it counts, and is not
     repeated; any other error ends the search. Raises MisuseError when another process leads the search in this folder.

@@ -10,7 +10,7 @@ its GRUs; or *bands*, where some consecutive rows share the columns they keep, a
 Equally many means that a band is a small dense matrix, for which every library has a fast product.
 
 ``patterns`` says which weights are zero, ``kernel`` what a kernel is and reads, ``libraries`` which ones the packages
-offer, ``racing`` times them, ``table`` makes speedups of the times.
+offer, ``racing`` times them, ``table`` makes speedups from the times.
 """
 
 from dnslib.sparse_products.kernel import Kernel, Opener, Product

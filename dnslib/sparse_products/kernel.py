@@ -23,7 +23,7 @@ class Kernel:
     """
 
     name: str
-    package: str  # that brings it
+    package: str  # that provides it
     storage: str  # rows or columns of a dense matrix, packed by the package, int8, csr, bsr, bands
     store: Callable[[Matrices, tuple[int, int]], Sequence]
     bind: Callable[[Sequence, np.ndarray, np.ndarray], Callable[[], None]]

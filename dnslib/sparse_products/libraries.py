@@ -60,7 +60,7 @@ def _scipy(stored: Sequence, x: np.ndarray, y: np.ndarray) -> Callable[[], None]
 
     def multiply():
         for matrix, vector, out in zip(own, x, y, strict=True):
-            out[:] = matrix @ vector  # SciPy has no product into an array that is there
+            out[:] = matrix @ vector  # SciPy has no product into an existing array
 
     return multiply
 
@@ -105,7 +105,7 @@ def _runtime(
 ) -> Callable[[], None]:
     """A graph of its own for all products; ``add(graph, name, vector, stored matrix)`` writes one of them.
 
-    ``form`` is the shape in which ``add`` wants the vector; it returns the shape of what it makes.
+    ``form`` is the shape in which ``add`` wants the vector; it returns the shape of the product.
     """
     graph, arrays = Graph(), {}
     for index, (one, vector, out) in enumerate(zip(stored, x, y, strict=True)):
@@ -117,7 +117,7 @@ def _runtime(
     model = helper.make_model(graph.proto("products"), opset_imports=operators, ir_version=IR_VERSION)
     session = session_of(model.SerializeToString())
     binding = session.io_binding()
-    for name, array in arrays.items():  # the runtime reads and writes right in the arrays
+    for name, array in arrays.items():  # the runtime reads and writes directly in the arrays
         bind = binding.bind_ortvalue_input if name.startswith("x") else binding.bind_ortvalue_output
         bind(name, onnxruntime().OrtValue.ortvalue_from_numpy(array))
     return lambda: session.run_with_iobinding(binding)

@@ -13,7 +13,7 @@ MICROSECONDS_PER_MS = 1e3
 
 
 def results(times_ns: Mapping[str, np.ndarray], cases: Iterable[Case], seed: int = 0) -> pd.DataFrame:
-    """One row a case: latency of one frame, speedups over dense products, and what was read.
+    """One row per case: latency of one frame, speedups over dense products, and what was read.
 
     ``speedup`` is over the fastest dense product of the same configuration, ``library_speedup`` over the fastest of
     the same library (NumPy's for SciPy, which has no dense product of its own). Ratios are of paired rounds, intervals

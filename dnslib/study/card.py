@@ -59,7 +59,7 @@ def update(
             "seeds": "\n\n".join(seed_tables([second, published / "third_seed"])),
             "deployment": "\n\n".join([deployment_table(forms), *map(self_check_line, forms), *map(int8_line, forms)]),
         },
-    }  # all of them, before the first text changes
+    }  # all are made before the first text changes
     for path, tables in texts.items():
         for name, text in tables.items():
             readme.replace(path, text, name)
@@ -175,7 +175,7 @@ def by_seed(folders: Iterable[Path], name: str, notebook: str, title: str) -> st
 
 
 def mean_of_seeds(values: pd.Series) -> str:
-    """A mean with its interval over seeds; nothing where one seed tells no spread."""
+    """A mean with its interval over seeds; empty for one seed, which shows no spread."""
     if len(values) < 2:
         return ""
     low, high = student_interval(values)
@@ -200,7 +200,7 @@ def deployment_table(folders: Iterable[Path]) -> str:
 
 
 def self_check_line(folder: Path) -> str:
-    """How fast CRUSE32 was found against itself, where the run tells."""
+    """How fast CRUSE32 was found against itself, where the run has noted it."""
     if not (folder / "results" / "deployment_self_check.csv").is_file():
         return f"{folder.name}: the self check is in the notebook."  # an earlier run
     (row,) = published_rows(folder, "deployment_self_check", "07_1")

@@ -1,4 +1,4 @@
-"""The command that makes a published run again, told from its notebooks and its provenance."""
+"""The command that makes a published run again, derived from its notebooks and its provenance."""
 
 import json
 import shlex
@@ -17,8 +17,8 @@ PLACEHOLDERS = {"recordings": "RECORDINGS", "exchange": "CLIPS"}  # folders of w
 def command(folder: Path, sources: Path = NOTEBOOKS) -> str:
     """One line for a shell: the notebooks of ``folder``, and the values that they would not have by themselves.
 
-    It works at the commit of the run and today: named is what the profile of either would not give. Runs that did not
-    note their profile name all that is no default. Raises MisuseError where ``folder`` holds no notebook or no
+    It works both at the commit of the run and today: it names what the profile of either would not give, and for runs
+    that did not note their profile all that is no default. Raises MisuseError where ``folder`` holds no notebook or no
     provenance.
     """
     notebooks, about = discover(folder), provenance.read(folder)

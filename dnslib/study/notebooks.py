@@ -3,7 +3,7 @@
 A notebook says in its metadata what it does:
 ``"dnslib": {"reproduces": "Tables 3 and 4", "reads": ["results/table_2.csv"], "writes": ["results/table_3.csv"]}``
 with paths relative to the outputs folder; ``reads`` may hold patterns such as ``results/*.csv``. ``"measures": true``
-stands where times are measured: on another machine they are measured anew.
+marks a notebook that measures times: on another machine they are measured anew.
 """
 
 import ast

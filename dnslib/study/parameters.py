@@ -57,7 +57,7 @@ def plan(
 ) -> dict[str, dict]:
     """The values to give each notebook, by its name; only those that differ from its defaults.
 
-    ``assignments`` are (name, text) pairs; each goes to every notebook that has the parameter, and wins over the
+    ``assignments`` are (name, text) pairs; each goes to every notebook that has the parameter, and overrides the
     profile. Raises MisuseError for a name that no notebook has, and for a value that one does not accept.
     """
     known = {parameter.name for notebook in notebooks for parameter in notebook.parameters}

@@ -41,7 +41,7 @@ def read(outputs: Path) -> dict:
 
 
 def finished(outputs: Path) -> dict[str, str]:
-    """When each notebook was executed of which the provenance tells, by name; none where there is no provenance."""
+    """When each notebook that the provenance lists was executed, by name; none where there is no provenance."""
     notebooks = read(outputs).get("notebooks", {}) if there(outputs) else {}
     return {name: run.get("finished", "") for name, run in notebooks.items() if run}
 
@@ -100,14 +100,14 @@ def processor() -> dict:
 
 
 def common_processor(runs: Sequence[dict]) -> dict:
-    """`processor` of all notebooks as each noted it; "several" where they differ, as each one tells."""
+    """`processor` of all notebooks as each noted it; "several" where they differ; see each one's note."""
     known = [run for run in runs if "cpu" in run] or [processor()]
     found = {what: {run[what] for run in known} for what in processor()}
     return {what: values.pop() if len(values) == 1 else "several" for what, values in found.items()}
 
 
 def seeds_of(notebooks: Sequence[Notebook], runs: dict[str, dict | None]) -> list[int]:
-    """Every seed that a notebook trained or read networks of was run with."""
+    """Every seed of the notebooks that train or read networks."""
     trained = [runs[one.name] for one in notebooks if one.parameter("seed_count") and runs[one.name]]
     return sorted({seed for run in trained for seed in settings_of([run["parameters"]]).seeds})
 
@@ -116,7 +116,7 @@ def shared_settings(runs: dict[str, dict | None], values: dict[str, dict]) -> Se
     """The Settings behind the results: what any notebook was last given, otherwise the defaults.
 
     ``runs`` are the notes of `state.last_run` by notebook, ``values`` those of the notebooks chosen now, which win: a
-    rerun of one notebook must not hide with what the others were run.
+    rerun of one notebook must not hide what the others were run with.
     """
     noted = [run["parameters"] for run in runs.values() if run]
     return settings_of([*noted, *values.values()])
@@ -132,7 +132,7 @@ def data_digests(outputs: Path) -> list[str]:
     """Digests of the content of all corpora prepared in the folder; they are part of the keys of trained networks."""
     found = []
     for path in (outputs / "data").glob("*/data.json"):
-        with suppress(ValueError, KeyError, TypeError):  # who opens a damaged one says what to do
+        with suppress(ValueError, KeyError, TypeError):  # whatever opens a damaged one says what to do
             found.append(json.loads(path.read_text(encoding="utf-8"))["digest"])
     return sorted(found)
 
@@ -144,7 +144,7 @@ def package_versions() -> dict[str, str]:
 
 def git(*arguments: str) -> str:
     """Output of git in the project; empty when there is no git, or the project is no repository of its own."""
-    if not (PROJECT / ".git").exists():  # unpacked below another repository, git would speak of that one
+    if not (PROJECT / ".git").exists():  # unpacked below another repository, git would report that one
         return ""
     try:
         return subprocess.run(

@@ -67,12 +67,12 @@ def publish_weights(laboratory: Laboratory, names: Iterable[str] = NAMES, folder
     """Write the trained networks of some configurations as float16 safetensors.
 
     Each file's metadata name the run, its steps, the digest of its data and the frames that it looks ahead. Raises
-    MisuseError for untrained ones and for those that came along with the project.
+    MisuseError for untrained ones and for those that are bundled with the project.
     """
     runs, written = {name: laboratory.network(name) for name in names}, []
     for name, run in runs.items():
         if run.shipped:
-            raise MisuseError(f"{name} of {laboratory.outputs} came along with the project: it is published already.")
+            raise MisuseError(f"{name} of {laboratory.outputs} is bundled with the project: it is published already.")
         if not (laboratory.folder(run) / "DONE").is_file():
             raise MisuseError(f"{name} is not trained in {laboratory.outputs}: run the study first.")
     for name, run in runs.items():

@@ -21,7 +21,7 @@ def update(outputs: Path, readme: Path = PROJECT / "README.md") -> None:
 
 
 def replace(readme: Path, results: str, name: str = "results") -> None:
-    """Replace what stands between two markers of a text; raises MisuseError where they do not stand there once."""
+    """Replace what stands between two markers of a text; raises MisuseError unless each occurs there exactly once."""
     start, end = markers(name)
     text = readme.read_text(encoding="utf-8")
     if text.count(start) != 1 or text.count(end) != 1:
@@ -89,7 +89,7 @@ def row_of(path: Path, configuration: str) -> dict[str, str]:
 def claims_table(runs: Mapping[str, Path]) -> str:
     """Every claim with its verdict and figure in each of several runs, which all judged the same claims."""
     claims = {name: rows(outputs / "results" / "claims.csv") for name, outputs in runs.items()}
-    *_, latest = claims.values()  # in the words of today
+    *_, latest = claims.values()  # in today's wording
     judged = [[f"**{claim['verdict']}**: {claim['measured']}" for claim in run] for run in claims.values()]
     cells = [
         [claim["id"], claim["statement"], claim["published"], *found]
@@ -132,7 +132,7 @@ def configuration_row(speed: dict[str, str], quality: dict[str, str]) -> list[st
 
 
 def against_noisy(results: Path) -> str:
-    """What CRUSE32 gains over doing nothing."""
+    """What CRUSE32 gains over the noisy clips."""
     gain = row_of(results / "table_5.csv", "CRUSE32")
     noisy = float(gain["dnsmos_ovrl"]) - float(gain["delta_ovrl"])
     return f"The noisy clips score {noisy:.2f}; CRUSE32 gains {interval(gain, 'delta_ovrl', sign='+')} over them."
@@ -148,7 +148,7 @@ def sig_and_bak_ranges(quality: dict[str, dict[str, str]]) -> str:
 
 
 def seed_spread(results: Path, quality: dict[str, dict[str, str]]) -> list[str]:
-    """How far ΔOVRL lies apart between the seeds of a run that has several."""
+    """How far apart ΔOVRL lies between the seeds of a run that has several."""
     if int(next(iter(quality.values()))["seeds"]) == 1:
         return []
     deltas = {}
@@ -191,7 +191,7 @@ def processor(outputs: Path) -> str:
     cpu = provenance.read(outputs)["cpu"]
     measured = (row for path in sorted((outputs / "results").glob("*.csv")) for row in rows(path)[:1])
     evicted = next((float(row["cold_evicted_mb"]) for row in measured if row.get("cold_evicted_mb")), None)
-    return cpu if evicted is None else f"{cpu}, last-level cache {evicted / 2:.0f} MB"  # twice of it is evicted
+    return cpu if evicted is None else f"{cpu}, last-level cache {evicted / 2:.0f} MB"  # twice its size is evicted
 
 
 def training(settings: dict) -> str:
@@ -208,7 +208,7 @@ def thousands(number: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """A table whose first columns are set to the left, the others to the right."""
+    """A table whose first ``left`` columns are aligned left, the others right."""
     aligned = ["---"] * left + ["---:"] * (len(head) - left)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, aligned, *rows))
 

@@ -77,7 +77,7 @@ def mathml(formula: str, display: str) -> str:
     formula = formula.replace(r"\arg", r"\operatorname{arg}")  # the converter lacks it
     try:
         return convert(formula.strip(), display=display)
-    except Exception:  # a converter of other people's making may raise anything; a report must not fail for it
+    except Exception:  # a third-party converter may raise anything; a report must not fail for it
         return f"<code>{html.escape(formula)}</code>"
 
 
@@ -137,7 +137,7 @@ def section(name: str, path: Path) -> Section | None:
 
 
 def fetch_nothing(soup: BeautifulSoup) -> None:
-    """Leave out whatever a browser would load from elsewhere: the report is one file, and tells nobody who reads it."""
+    """Leave out what a browser would load from elsewhere: the report is one file, and nobody learns who reads it."""
     for tag in soup.find_all(LOADS):
         if fetches(tag):
             tag.replace_with(soup.new_string(f"[{tag.name} left out: it would be fetched from the network]"))
@@ -164,7 +164,7 @@ def make_ids_unique(soup: BeautifulSoup, name: str, styled: set[str]) -> None:
 def bind_styles(soup: BeautifulSoup, name: str) -> set[str]:
     """Give every table that pandas styled a name of its own in the page, in its style as in its ids; returns those ids.
 
-    Equal tables have equal names, and a notebook's name begins with a digit, as no name in a style may.
+    Equal tables come with equal names, and a notebook's name begins with a digit, which no name in a style may do.
     """
     ids = set()
     for number, style in enumerate(soup.find_all("style")):
@@ -191,7 +191,7 @@ def contents(one: Section) -> str:
     return f"<li><a href='#{one.name}'>{html.escape(one.title)}</a><ul>{inner}</ul></li>"
 
 
-ASIDE = {"where", "clips", "seeds", "notebook"}  # columns of the claims that the notebook shows and the first page not
+ASIDE = {"where", "clips", "seeds", "notebook"}  # columns of the claims that the notebook shows but not the first page
 
 
 def claims_table(path: Path) -> str:

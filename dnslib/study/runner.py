@@ -24,7 +24,7 @@ from dnslib.study.console import Console
 from dnslib.study.notebooks import Notebook, in_order
 
 START_SECONDS = 300  # that a kernel may take to start, on a loaded machine or a slow disk
-CLOCK_STEP_NS = 20_000_000  # times of change come from a coarser clock, which may lag so far behind
+CLOCK_STEP_NS = 20_000_000  # times of change come from a coarser clock, which may lag this far behind
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -116,7 +116,7 @@ def run_kernel(source: Path, target: Path, values: dict) -> str:
             extra_arguments=["--log-level=CRITICAL"],
             raise_on_iopub_timeout=False,
             start_timeout=START_SECONDS,
-            shutdown_kernel="immediate",  # all is written: PyTorch alone takes two seconds to leave
+            shutdown_kernel="immediate",  # all is written: PyTorch alone takes two seconds to exit
         )
     except PapermillExecutionError:
         return ""
@@ -128,7 +128,7 @@ def run_kernel(source: Path, target: Path, values: dict) -> str:
 
 
 def _written_since(when_ns: int, path: Path) -> bool:
-    """A file that an earlier run has left is no result of this one."""
+    """Whether a file was written since ``when_ns``: one that an earlier run has left is no result of this one."""
     return path.is_file() and path.stat().st_mtime_ns >= when_ns - CLOCK_STEP_NS
 
 
@@ -164,7 +164,7 @@ def own_kernel_manager() -> type:
 
     class OwnInterpreter(AsyncKernelManager):
         def _kernel_spec_manager_default(self):
-            return KernelSpecManager(kernel_dirs=[])  # without folders to search, the native kernel is left
+            return KernelSpecManager(kernel_dirs=[])  # without folders to search, only the native kernel is left
 
     return OwnInterpreter
 
@@ -190,7 +190,7 @@ def kernel_environment(outputs: Path, status_file: Path | None) -> Iterator[None
 
 
 def sign(executed) -> None:
-    """Mark the outputs as trusted, so that JupyterLab shows them; without a writable home it does without."""
+    """Mark the outputs as trusted, so that JupyterLab shows them; without a writable home this is left out."""
     from nbformat.sign import NotebookNotary
 
     with suppress(Exception):

@@ -48,7 +48,7 @@ class State:
 
 
 def fingerprint(notebook: Notebook, values: dict, outputs: Path, data_digest: str = "") -> dict[str, str]:
-    """Digests by kind of input. Markdown, and comments and docstrings of the library, are left out: no result changes.
+    """Digests by kind of input. Markdown and the library's comments and docstrings are left out: they change no result.
 
     ``data_digest`` is the `folder_digest` of the recordings, empty without recordings. What other denoisers made of
     the clips (``exchange``) counts as data too.
@@ -122,7 +122,7 @@ def _used_by(source: str) -> list[str]:
 
 
 def module_files(name: str, package: Path) -> list[Path]:
-    """Files of a module of the package: its file, or every file of its folder; of the published weights both."""
+    """Files of a module of the package: its file, or every file of its folder; with `published`, the weights too."""
     if (package / f"{name}.py").is_file():
         weights = (package / "weights").glob("*.safetensors") if name == "published" else ()
         return [package / f"{name}.py", *weights]
