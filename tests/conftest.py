@@ -1,6 +1,8 @@
 """Fixtures and helpers that several test files share."""
 
 import os
+import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -47,6 +49,20 @@ def biased(model: Cruse) -> Cruse:
     for layer in (*model.encoders, *model.skips, *model.decoders):
         torch.nn.init.normal_(layer.bias, std=0.3)
     return model
+
+
+@contextmanager
+def signals_of_a_terminal():
+    """A process started inside hears Ctrl-C and hang-up: it would inherit ignored ones, as of tests in the background
+    or under nohup, but not caught ones."""
+    ignored = [number for number in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture(scope="session", autouse=True)

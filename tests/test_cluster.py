@@ -27,7 +27,7 @@ import yaml
 from safetensors.torch import load_file
 
 from dnslib import cluster, data, experiments, export, progress, quality, training
-from dnslib.cluster import ClusterError, Job, addresses, batch_script, check, opened, opening
+from dnslib.cluster import ClusterError, Job, addresses, batch_script, check, local, opened, opening
 from dnslib.errors import MisuseError
 from dnslib.experiments import Laboratory, do_job, job_record, run_of, score_all, train_all
 from dnslib.experiments.files import outlines, scores_name
@@ -232,7 +232,8 @@ def test_latency_is_measured_here_whatever_the_scheduler(tmp_path, monkeypatch):
 
     def measure(*_):
         where.append(os.getpid())
-        return pd.DataFrame({"model": ["CRUSE32"]})
+        table = pd.DataFrame({"model": ["CRUSE32"]})
+        return table, table
 
     monkeypatch.setattr(experiments.streaming, "measure_everywhere", measure)
     lab = laboratory(tmp_path, "tcp://127.0.0.1:1")  # nobody answers there
@@ -643,3 +644,14 @@ def test_slurm_refuses_a_partition_that_is_none(tmp_path):
         train_all(lab, [lab.network("CRUSE32")])
     assert "the batch system refused a job of cluster.yaml" in line(error)
     assert "invalid partition" in line(error)
+
+
+@pytest.mark.parametrize(
+    ("workers", "asked", "threads"), [(2, None, "4"), (3, None, "2"), (20, None, "1"), (2, "7", "7")]
+)
+def test_workers_share_the_cores_out_unless_told_otherwise(workers, asked, threads, monkeypatch):
+    monkeypatch.setattr(local, "usable_cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False) if asked is None else monkeypatch.setenv(
+        "OMP_NUM_THREADS", asked
+    )
+    assert local.worker_environment(workers)["OMP_NUM_THREADS"] == threads

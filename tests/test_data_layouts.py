@@ -7,6 +7,7 @@ import pytest
 import soundfile
 
 from dnslib.data import layouts, noisy_clips, prepare, sources
+from dnslib.data.rooms import LEAD
 from dnslib.data.splits import SPLITS
 from dnslib.errors import MisuseError
 
@@ -389,3 +390,28 @@ def test_a_number_behind_a_name_is_one_that_no_other_clip_has(tmp_path):
     write(tmp_path / "calls", ["call (2).wav", "call.flac", "call.wav", "x/call (3).wav"])
     names = [clip.name for clip in noisy_clips(tmp_path / "calls")]
     assert sorted(names) == ["call", "call (2)", "call (3)", "call (4)"]
+
+
+def test_no_room_is_heard_in_two_splits(tmp_path):
+    """Six rooms, three responses each; a room is known by its echo, 10 ms times its number."""
+    rng = np.random.default_rng(0)
+    for kind in ("speech", "noise"):
+        for source in "abcde":
+            path = tmp_path / "data" / kind / "x" / source / "1.wav"
+            path.parent.mkdir(parents=True)
+            soundfile.write(path, rng.uniform(-0.3, 0.3, 3 * RATE), RATE)  # a shorter voice would be a word
+    for room in range(1, 7):
+        for take in range(3):
+            response = np.zeros(2000)
+            response[[0, 160 * room]] = 0.9, 0.3 + 0.1 * take
+            path = tmp_path / "data" / "rir" / f"room{room}" / f"{take}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, response, RATE)
+    corpora = prepare(SimpleNamespace(data=str(tmp_path / "data"), outputs=str(tmp_path / "out")))
+    heard = []
+    for split in SPLITS:
+        echoes = np.abs(getattr(corpora, split).rooms[:, LEAD + 1 :])
+        heard.append([int((row.argmax() + 1) / 160) for row in echoes if row.max() > 0.1])
+    assert sorted(room for rooms in heard for room in rooms) == sorted([*range(1, 7)] * 3)
+    assert all(heard)
+    assert sum(len(set(rooms)) for rooms in heard) == 6

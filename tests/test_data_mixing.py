@@ -1,11 +1,14 @@
 """Mixtures: SNR and level as asked, rooms and targets against hand-made responses, filters against scipy."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from scipy import signal
 
-from dnslib.data import mixing, rooms
+from dnslib.data import added, mixing, rooms
+from dnslib.data.splits import SPLITS
 
 B, SAMPLES = 3, 4001
 
@@ -147,3 +150,10 @@ def test_no_two_rooms_of_a_run_are_the_same():
 def test_silence_is_no_impulse_response():
     with pytest.raises(ValueError, match="silence"):
         rooms.align(np.zeros(10))
+
+
+def test_as_many_rooms_are_simulated_as_the_readme_says():
+    asked = []
+    workers = SimpleNamespace(map=lambda kind, jobs: asked.extend(map(tuple, jobs)) or [("", [None])] * len(jobs))
+    assert [len(added.simulated_rooms(workers, 0, split)) for split in SPLITS] == [160, 16, 40]
+    assert len(set(asked)) == 216  # no two alike

@@ -11,6 +11,7 @@ import soundfile
 import torch
 
 from dnslib.data import Mixtures, added, caches, folders, mixtures, noisy_clips, prepare, sources, test_clips, workers
+from dnslib.data import embedded as synthesised
 from dnslib.data.corpora import Corpus, Split
 from dnslib.data.rooms import LEAD
 from dnslib.data.samples import Writer
@@ -427,3 +428,129 @@ def test_a_worker_that_dies_is_named_and_none_is_left(monkeypatch, dies):
         list(pool.map("room", [[place] for place in range(8)]))
     assert started
     assert all(process.poll() is not None for process in started)
+
+
+def sine(hertz: int, seconds: float = 4.0) -> np.ndarray:
+    """int16."""
+    return np.round(8000 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)).astype(np.int16)
+
+
+def corpus(*waves: np.ndarray) -> Corpus:
+    """Recordings of int16 samples, each of a source of its own."""
+    lengths = np.array([wave.size for wave in waves])
+    names = np.array([f"source{number}" for number in range(len(waves))])
+    return Corpus(np.concatenate(waves), np.cumsum(lengths) - lengths, lengths, names, names)
+
+
+def dry() -> np.ndarray:
+    return np.eye(1, 60, LEAD, dtype=np.float32)
+
+
+def test_speech_and_noise_of_training_are_shaped_each_by_a_filter_of_its_own():
+    """White noise stands for both: unshaped, its halves of the band differ by 0.3 dB at most."""
+    white = np.random.default_rng(0).normal(0, 3000, 4 * RATE).astype(np.int16)
+    noisy, target = (
+        waves.numpy() for waves in Mixtures(Split(corpus(white), corpus(white), dry()), 0, 64, 1.0).batch(0)
+    )
+    tilts = []
+    for waves in (target, noisy - target):
+        power = np.abs(np.fft.rfft(waves)) ** 2
+        tilts.append(10 * np.log10(power[:, : RATE // 4].sum(1) / power[:, RATE // 4 :].sum(1)))
+    assert all(tilt.std() > 2 for tilt in tilts)
+    assert abs(np.corrcoef(*tilts)[0, 1]) < 0.4  # 3 standard errors of 64 pairs
+
+
+def test_three_in_ten_noises_are_two_the_second_up_to_12_db_softer():
+    """Of two tones, drawn alike: half of the second ones differ from the first."""
+    rng, both, parts = np.random.default_rng(0), corpus(sine(1000), sine(3000)), []
+    for _ in range(600):
+        spectrum = np.abs(np.fft.rfft(mixtures.two_noises(both, rng, RATE // 10, 1.0)))
+        parts.append(np.sort(spectrum[[100, 300]]))
+    softer, louder = np.array(parts).T
+    two = softer > 0.01 * louder
+    assert abs(two.mean() - 0.15) < 3 * np.sqrt(0.15 * 0.85 / 600)
+    levels_db = 20 * np.log10(softer[two] / louder[two])
+    assert -12.01 < levels_db.min() < -10
+    assert -2 < levels_db.max() <= 0.01
+
+
+def test_noise_changes_its_speed_four_times_as_much_as_speech():
+    mixed = Mixtures(Split(corpus(sine(1000)), corpus(sine(2000)), dry()), 0, 64, 1.0, speed_change=0.05)
+    noisy, target = (waves.numpy() for waves in mixed.batch(0))
+    pitches = [
+        np.abs(np.fft.rfft(w * np.hanning(RATE))).argmax(1) / hz for w, hz in ((target, 1000), (noisy - target, 2000))
+    ]
+    for pitch, most in zip(pitches, (1.05, 1.2), strict=True):
+        assert 1 + 0.8 * (most - 1) < pitch.max() < most + 0.002
+        assert 1 / most - 0.002 < pitch.min() < 1 - 0.8 * (1 - 1 / most)
+
+
+def test_a_recording_is_drawn_by_its_length_and_silence_is_drawn_again():
+    unequal = corpus(sine(500, 1.0), sine(500, 9.0))
+    rng = np.random.default_rng(0)
+    assert np.mean([unequal.draw(rng) for _ in range(2000)]) == pytest.approx(0.9, abs=3 * np.sqrt(0.09 / 2000))
+    mute = corpus(np.zeros(4 * RATE, np.int16), sine(500))
+    assert sum(not mute.crop(rng, RATE).any() for _ in range(40)) > 5  # or this shows nothing
+    assert all(mute.audible_crop(rng, RATE).any() for _ in range(40))
+
+
+def test_channels_are_averaged_but_of_a_room_the_first_one_is_heard(tmp_path):
+    left, right = (sine(hertz, 1.0) / 32768 for hertz in (500, 3000))
+    soundfile.write(tmp_path / "two.wav", np.stack([left, right], axis=1), RATE, subtype="FLOAT")
+    np.testing.assert_allclose(folders.read(tmp_path / "two.wav")[0], (left + right) / 2, atol=1e-6)
+    np.testing.assert_allclose(folders.read_room(tmp_path / "two.wav"), left, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
+def test_recordings_of_other_rates_keep_what_is_heard_below_8_khz_and_nothing_else(rate, tmp_path):
+    """A tone in the middle comes out as it went in; one that 16 kHz cannot hold does not come back as another."""
+    time = np.arange(2 * rate) / rate
+    soundfile.write(
+        tmp_path / "x.wav",
+        0.25 * np.sin(2 * np.pi * 3000 * time) + 0.25 * np.sin(2 * np.pi * 9500 * time) * (rate > 19_000),
+        rate,
+        subtype="FLOAT",
+    )
+    wave, _ = folders.read(tmp_path / "x.wav")
+    assert wave.size == 2 * RATE
+    expected = 0.25 * np.sin(2 * np.pi * 3000 * np.arange(2 * RATE) / RATE)
+    inner = slice(RATE // 2, -RATE // 2)
+    np.testing.assert_allclose(wave[inner], expected[inner], atol=2e-3)
+
+
+def test_embedded_data_have_the_minutes_asked_for_in_the_shares_of_the_splits():
+    def minutes(jobs, place, seconds):
+        return [sum(seconds(job) for job in jobs if job[place] == split) / 60 for split in SPLITS]
+
+    assert minutes(synthesised.talker_jobs(0, 100.0), 0, lambda job: job[3]) == pytest.approx([80, 5, 15], rel=0.02)
+    assert minutes(synthesised.noise_jobs(0, 100.0), 1, lambda job: job[4] / RATE) == pytest.approx(
+        [75, 5, 20], rel=0.02
+    )
+
+
+def test_a_tenth_of_the_noise_is_babble_of_several_of_the_splits_own_voices():
+    asked = []
+
+    def voices(split):
+        voice = corpus(sine(500))
+        return SimpleNamespace(crop=lambda rng, samples: asked.append(split) or voice.crop(rng, samples))
+
+    recorded = {"train": 90 * 12 * RATE, "validation": 9 * 12 * RATE, "test": 18 * 12 * RATE}
+    made = [split for split, _, _ in added.babble(voices, recorded, seed=0)]
+    assert [made.count(split) for split in SPLITS] == [10, 1, 2]
+    assert [3 <= asked.count(split) / made.count(split) <= 9 for split in SPLITS] == [True] * 3
+
+
+def test_speakers_and_kinds_of_noise_take_turns_among_the_clips():
+    """No speaker and no kind is heard again before all others were (README: 100 test clips of 51 speakers)."""
+    voices = corpus(*(sine(300 + 10 * n, 1.0) for n in range(5)))
+    noises = corpus(*(sine(3000 + 10 * n, 1.0) for n in range(6)))
+    names = np.array(["fan-0", "fan-1", "fan-2", "fan-3", "rain-0", "bus-0"])
+    noises = Corpus(noises.samples, noises.starts, noises.lengths, names, names)
+    clips = test_clips(Split(voices, noises, dry()), 12, 0.2, 0)
+    for first in (0, 5):
+        assert len({clip.speaker for clip in clips[first : first + 5]}) == 5
+    for first in (0, 6):  # after rain and bus only fans are left
+        kinds = [clip.noise.partition("-")[0] for clip in clips[first : first + 6]]
+        assert set(kinds[:3]) == {"fan", "rain", "bus"}
+        assert len({clip.noise for clip in clips[first : first + 6]}) == 6

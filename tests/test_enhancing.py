@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from conftest import signals_of_a_terminal
 from safetensors.torch import save_file
 
 from dnslib import Cruse, MisuseError, enhance, enhancing, published
@@ -390,7 +392,8 @@ def test_a_stopped_enhancement_leaves_no_unfinished_file(net, an_hour, tmp_path,
     noisy = tmp_path / "noisy.wav"
     noisy.symlink_to(an_hour)
     command = [sys.executable, "-m", "dnslib", "enhance", str(noisy), "--model", str(net)]
-    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with signals_of_a_terminal():
+        process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.glob(".*.part.wav")):
         assert process.poll() is None
         time.sleep(0.01)
@@ -430,3 +433,36 @@ def test_the_longest_name_that_a_system_allows_is_written(net, tmp_path, charact
 def test_nothing_can_lie_beside_the_root(tmp_path):
     with pytest.raises(MisuseError, match="Name an output"):
         destination(type(tmp_path)(tmp_path.anchor))
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_a_longer_recording_takes_no_more_memory(net, tmp_path, rate):
+    """NumPy tells tracemalloc of its arrays; of a minute as a whole, float32 samples alone would be 4 MB."""
+
+    def peak(seconds: int) -> int:
+        noisy = write(tmp_path / f"{seconds}.wav", np.full(rate * seconds, 0.01), rate, "PCM_16")
+        tracemalloc.start()
+        try:
+            enhance_recordings(noisy, model=net)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(1)  # imports and caches
+    assert peak(60) - peak(6) < 500_000
+
+
+def test_nothing_is_left_above_8_khz(net, tmp_path):
+    """Neither the hiss of the input nor an image of the voice."""
+    hiss = 0.1 * np.random.default_rng(0).standard_normal(3 * 48_000)
+    enhance_recordings(write(tmp_path / "a.wav", hiss, 48_000, "FLOAT"), model=net)
+    power = np.abs(np.fft.rfft(soundfile.read(tmp_path / "a.enhanced.wav")[0])) ** 2  # bins of 1/3 Hz
+    assert power[3 * 8_100 :].mean() < 1e-6 * power[: 3 * 7_000].mean()
+
+
+def test_a_wav_file_beyond_its_own_length_field_becomes_rf64(net, tmp_path, monkeypatch):
+    monkeypatch.setattr(enhancing, "WAV_BYTES", 1_000)
+    noisy = write(tmp_path / "a.wav", np.full(8_000, 0.1))
+    assert enhance_recordings(noisy, model=net).failed == {}
+    about = soundfile.info(tmp_path / "a.enhanced.wav")
+    assert (about.format, about.subtype, about.frames) == ("RF64", "PCM_16", 8_000)

@@ -1,7 +1,9 @@
 """The environment files agree with each other and with what is installed; nothing in git is bound to one machine."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import tomllib
 from importlib import metadata
@@ -119,3 +121,44 @@ def test_make_names_a_python_that_is_too_old(tmp_path):
     assert "needs Python 3.11 or newer" in answer.stderr
     assert "Python 3.9.2" in answer.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Function: `make <targets>` in a copy of what it reads, with a .venv whose Python only notes what it was asked."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/asked\n')
+    python.chmod(0o755)
+
+    def make(*targets: str) -> list[str]:
+        (tmp_path / "asked").write_text("")
+        subprocess.run(["make", *targets], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return [line for line in (tmp_path / "asked").read_text().splitlines() if line != "-m pip --version"]
+
+    return make
+
+
+INSTALL = "-m pip install --quiet --disable-pip-version-check -c constraints.txt -e .[all]"
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+def test_make_installs_the_pinned_environment_once_and_again_only_when_it_changed(make, tmp_path):
+    assert make("setup") == [INSTALL]
+    assert make("setup") == []
+    later = (tmp_path / ".venv" / ".installed").stat().st_mtime + 10
+    os.utime(tmp_path / "constraints.txt", (later, later))  # a fresh checkout: newer, but the same
+    assert make("setup") == []
+    with (tmp_path / "constraints.txt").open("a") as pins:
+        pins.write("# changed\n")
+    os.utime(tmp_path / "constraints.txt", (later + 10, later + 10))
+    assert make("setup") == [INSTALL]
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+def test_make_study_and_make_test_do_what_the_readme_says(make):
+    make("setup")
+    assert make("study") == ["-m dnslib run"]
+    assert make("test") == ["-m ruff check .", "-m ruff format --check .", "-m pytest -n auto --no-loadscope-reorder"]

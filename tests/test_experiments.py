@@ -455,7 +455,7 @@ def test_other_weights_under_a_name_are_another_run(coming_along, tmp_path):
 def test_weights_with_another_look_ahead_are_not_taken(coming_along, tmp_path, look_ahead):
     lab = Laboratory(settings(tmp_path, pretrained=True, look_ahead=look_ahead))
     with pytest.raises(
-        MisuseError, match=rf"that look {look_ahead} frames ahead; there are CRUSE32 \(1\), P.500 \(1\)"
+        MisuseError, match=rf"CRUSE32 look {look_ahead} frames ahead; there are CRUSE32 \(1\), P.500 \(1\)"
     ):
         lab.baseline()
 
@@ -1064,3 +1064,30 @@ def test_long_recordings_go_frame_by_frame_and_come_back_in_their_order(monkeypa
     assert streamed == [5000, 4001]
     for one, other in zip(enhanced, map(partial(enhance, model), noisy), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_every_setting_of_a_training_reaches_its_run_its_batches_and_its_recipe(tmp_path, monkeypatch):
+    given = {
+        "learning_rate": 0.02, "weight_decay": 0.3, "batch_size": 3, "crop_seconds": 1.5, "speed_change": 0.2,
+        "seed": 7, "look_ahead": 1,
+    }  # fmt: skip
+    lab = Laboratory(settings(tmp_path, loss="weighted", **given))
+    for run in (lab.baseline(), lab.direct("P.500"), lab.fine_tuned("P.500"), lab.sparse(0.5, True)):
+        assert {name: getattr(run, name) for name in given} == given
+        assert run.loss == LOSSES["weighted"]
+    asked, recipes, train = [], [], experiments.training.train
+
+    class Noted(Mixtures):
+        def __init__(self, split, seed, batch_size, crop_seconds, device=None, speed_change=0.0):
+            asked.append((split, seed, batch_size, crop_seconds, speed_change))
+            super().__init__(split, seed, batch_size, crop_seconds)
+
+    monkeypatch.setattr(data, "Mixtures", Noted)
+    monkeypatch.setattr(
+        experiments.training,
+        "train",
+        lambda m, b, recipe, *more, **words: recipes.append(recipe) or train(m, b, recipe, *more, **words),
+    )
+    lab.train(lab.baseline())
+    assert asked == [("train", 7, 3, 1.5, 0.2), ("held out", 0, 3, 1.5, 0.0)]  # validated on sound as it is
+    assert recipes == [training.Recipe(STEPS, 0.02, 0.3, loss=LOSSES["weighted"])]

@@ -65,3 +65,15 @@ print(before, first, os.environ.get("OMP_NUM_THREADS"), "torch" in sys.modules)"
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False {'onnxruntime': '1'} None False"
+
+
+def test_the_last_level_cache_is_the_largest_and_the_governor_that_of_the_first_core(tmp_path, monkeypatch):
+    """33 792 KB are 34.6 MB of 10^6 bytes; twice that is evicted before a cold frame."""
+    monkeypatch.setattr(machine, "CPU_0", tmp_path)
+    assert (machine.last_level_cache_mb(), machine.governor()) == (32.0, "unknown")
+    for index, size in enumerate(("48K", "32K", "2048K", "33792K")):
+        (tmp_path / "cache" / f"index{index}").mkdir(parents=True)
+        (tmp_path / "cache" / f"index{index}" / "size").write_text(f"{size}\n")
+    (tmp_path / "cpufreq").mkdir()
+    (tmp_path / "cpufreq" / "scaling_governor").write_text("powersave\n")
+    assert (machine.last_level_cache_mb(), machine.governor()) == (pytest.approx(34.603008), "powersave")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import signals_of_a_terminal
 from filelock import FileLock
 
 from dnslib import __main__ as command_line
@@ -204,7 +205,8 @@ def test_the_name_of_a_configuration_is_no_file_of_that_name(tmp_path, monkeypat
 def test_an_interrupt_while_the_imports_run_ends_without_a_traceback():
     """-X importtime tells when the imports have begun; NumPy's and pydantic's take long enough to be hit."""
     command = [sys.executable, "-X", "importtime", "-m", "dnslib", "list"]
-    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    with signals_of_a_terminal():
+        process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     said = []
     for line in process.stderr:
         said.append(line)

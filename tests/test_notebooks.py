@@ -259,3 +259,10 @@ def test_the_runner_and_plain_papermill_give_the_same(outputs, folders, tmp_path
     table.unlink()
     execute(notebook, small_values(notebook, outputs, folders), {}, outputs)
     assert table.read_bytes() == before
+
+
+def test_only_the_overview_and_the_conclusions_read_what_other_notebooks_wrote():
+    """README: every notebook but 06 also runs alone. The small runs share one folder, where nobody would notice."""
+    reading = re.compile(r"\.result\(|read_csv\(")
+    assert {one.name for one in NOTEBOOKS if one.reads} == {"00_overview", "06_conclusions"}
+    assert {one.name for one in NOTEBOOKS if any(map(reading.search, one.code))} == {"00_overview", "06_conclusions"}

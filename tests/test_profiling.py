@@ -616,3 +616,10 @@ def test_the_verdict_of_a_self_check_is_whether_its_interval_holds_one():
     for low, high in ((0.9, 0.999), (1.001, 1.1)):
         assert "misses 1" in verdict(low, high)
         assert verdict(low, high).endswith("off by 10.0% at most")
+
+
+def test_a_measurement_looks_for_other_programs_first(monkeypatch):
+    happened = []
+    monkeypatch.setattr(latency, "tell_busy_cores", lambda: happened.append("looked"))
+    latency.time_rounds({"a": lambda: lambda frame: happened.append("frame")}, np.zeros((1, 1)), 2, 1, 0)
+    assert happened == ["looked", "frame", "frame"]

@@ -243,3 +243,10 @@ def test_clips_of_a_speaker_count_together():
     bounds = ["dnsmos_ovrl", "dnsmos_ovrl_ci_low", "dnsmos_ovrl_ci_high"]
     np.testing.assert_allclose(grouped[bounds].astype(float), single[bounds].astype(float), rtol=1e-12)
     assert "speakers" not in quality.summarise(scores.assign(speaker=""))
+
+
+@pytest.mark.parametrize(("asked", "cores"), [("2", 2), ("64", 8), ("", 8), ("0", 8), ("many", 8)])
+def test_scoring_takes_no_more_cores_than_a_worker_is_given(asked, cores, monkeypatch):
+    monkeypatch.setattr(quality, "usable_cores", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert quality._own_share() == cores

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,8 +15,10 @@ from types import SimpleNamespace
 import nbformat
 import psutil
 import pytest
+from conftest import signals_of_a_terminal
 from nbformat.sign import NotebookNotary
 
+import dnslib
 from dnslib import __main__ as commands
 from dnslib.__main__ import main
 from dnslib.errors import MisuseError
@@ -98,7 +101,7 @@ def test_list_says_what_run_would_do(study, capsys):
     assert main(["list", *command(study, "-p", "start", "5")[1:]]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["notebook", "01_sum", "02_table"]
-    assert all("up to date" in line for line in lines[1:])
+    assert all(re.search(r"up to date  \d{4}-\d\d-\d\d \d\d:\d\d, \d+ s$", line) for line in lines[1:])
     assert main(["list", *command(study, "-p", "start", "6")[1:]]) == 0
     assert "changed (parameters)" in capsys.readouterr().out
 
@@ -284,15 +287,13 @@ def sleeper(tmp_path, make_notebook):
         "import os, time\nfrom pathlib import Path\nPath(outputs, 'pid').write_text(str(os.getpid()))\ntime.sleep(nap)"
     )
     make_notebook(tmp_path / "notebooks", "02_sleeps", CELL + "nap: int = 120", nap)
-    # a child inherits an ignored Ctrl-C (as of tests started in the background), but not a caught one
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    runner = subprocess.Popen(
-        [sys.executable, "-m", "dnslib", *command(tmp_path)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    signal.signal(signal.SIGINT, before)
+    with signals_of_a_terminal():
+        runner = subprocess.Popen(
+            [sys.executable, "-m", "dnslib", *command(tmp_path)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     pid = tmp_path / "out" / "pid"
     until(lambda: pid.exists() and pid.read_text())
     yield runner, psutil.Process(int(pid.read_text()))
@@ -361,3 +362,24 @@ def test_judging_outputs():
     assert verdict(code_cell(), code_cell("f()", 2, [error])) == "cell [2] `f()`: E: two lines"
     assert verdict(code_cell(outputs=[error], tags=["raises-exception"])) == ""
     assert verdict(code_cell(), code_cell("g()", None)) == "cell [*] `g()`: it was not executed"
+
+
+WHERE = """import os, sys, dnslib
+from pathlib import Path
+Path(outputs, "results").mkdir(exist_ok=True)
+Path(outputs, "results", "where.csv").write_text("\\n".join([os.getcwd(), sys.executable, dnslib.__file__]))"""
+
+
+def test_a_kernel_is_this_interpreter_in_the_notebooks_folder_whatever_python3_means_to_jupyter(
+    tmp_path, make_notebook, monkeypatch
+):
+    """Somebody's `ipython kernel install --name python3` of another environment stands first in Jupyter's folders."""
+    foreign = tmp_path / "jupyter" / "kernels" / "python3"
+    foreign.mkdir(parents=True)
+    about = {"argv": ["no-such-python", "{connection_file}"], "display_name": "Python 3", "language": "python"}
+    (foreign / "kernel.json").write_text(json.dumps(about))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    make_notebook(tmp_path / "notebooks", "01_where", CELL, WHERE, writes=["results/where.csv"])
+    assert main(command(tmp_path)) == 0
+    found = (tmp_path / "out" / "results" / "where.csv").read_text().splitlines()
+    assert found == [str(tmp_path / "notebooks"), sys.executable, dnslib.__file__]

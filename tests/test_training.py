@@ -268,3 +268,13 @@ def test_an_error_while_mixing_reaches_the_training():
     assert len(list(itertools.islice(stream, 3))) == 3
     with pytest.raises(KeyboardInterrupt):
         next(stream)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_learns_what_the_cpu_does(tmp_path):
+    losses = {}
+    for device in ("cpu", "cuda"):
+        history = train(network().to(device), Tones(), Recipe(20, 1e-2), tmp_path / device)
+        losses[device] = [row["loss"] for row in history]
+    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=0.05)
+    assert losses["cuda"][-1] < 0.8 * losses["cuda"][0]
