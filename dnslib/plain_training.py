@@ -197,7 +197,8 @@ def _seconds_to_mix(batches: Batches, steps: int, clock: Callable[[], float]) ->
 
 def _run(loop: str, model: Cruse, batches: Batches, recipe: Recipe) -> list[float]:
     if loop == "plain":
-        return train_plainly(PlainCruse(model).train(), batches, recipe)
+        device = next(model.parameters()).device
+        return train_plainly(PlainCruse(model).to(device).train(), batches, recipe)
     with tempfile.TemporaryDirectory() as folder:
         return [row["loss"] for row in train(model, batches, recipe, Path(folder))]
 
