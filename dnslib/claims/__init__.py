@@ -7,8 +7,8 @@ the claim reproduced, and is printed beside the verdict. Four principles hold fo
   is not known, the run does not decide.
 * "The same" is something to be shown, not the absence of a difference: the interval must lie inside a margin.
 * Fewer than ten clips decide nothing, nor do fewer than ten repeats of a profile, or rounds of a clock where the claim
-  is about time: over so few rounds a bootstrap is too narrow, and so few clips are no test set. C2, C6 and C11 also require that the clock found a
-  network as fast as itself, within 5 %.
+  is about time: over so few rounds a bootstrap is too narrow, and so few clips are no test set. C2, C6 and C11 also
+  require that the clock found a network as fast as itself, within 5 %.
 * A claim of several parts is reproduced when all parts are, not reproduced when one part is not. There is no
   correction for multiple comparisons: with eight configurations without any effect, up to one run in three has an
   interval wholly on one side of zero.
