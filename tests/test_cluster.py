@@ -651,7 +651,7 @@ def test_slurm_refuses_a_partition_that_is_none(tmp_path):
 )
 def test_workers_share_the_cores_out_unless_told_otherwise(workers, asked, threads, monkeypatch):
     monkeypatch.setattr(local, "usable_cores", lambda: 8)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False) if asked is None else monkeypatch.setenv(
-        "OMP_NUM_THREADS", asked
-    )
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
     assert local.worker_environment(workers)["OMP_NUM_THREADS"] == threads

@@ -121,17 +121,28 @@ def test_batches_depend_on_seed_and_step_only(embedded):
     assert not first[0].equal(Mixtures(embedded.train, 3, 4, 1.0, speed_change=0.1).batch(0)[0])
 
 
+def sine(hertz: int, seconds: float = 4.0) -> np.ndarray:
+    """int16."""
+    return np.round(8000 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)).astype(np.int16)
+
+
+def corpus(*waves: np.ndarray) -> Corpus:
+    """Recordings of int16 samples, each of a source of its own."""
+    lengths = np.array([wave.size for wave in waves])
+    names = np.array([f"source{number}" for number in range(len(waves))])
+    return Corpus(np.concatenate(waves), np.cumsum(lengths) - lengths, lengths, names, names)
+
+
 def tone(hertz: int) -> Corpus:
     """One recording of four seconds."""
-    wave = np.round(8000 * np.sin(2 * np.pi * hertz * np.arange(4 * RATE) / RATE)).astype(np.int16)
-    return Corpus(wave, np.array([0]), np.array([wave.size]), np.array(["a"]), np.array(["a/1"]))
+    return corpus(sine(hertz))
 
 
 def test_a_crop_at_another_speed_has_its_pitch_moved_within_the_bound():
     """500 Hz between 500 / 1.4 and 500 * 1.4, on both sides and up to near the bounds; never a sample short."""
-    corpus, rng, pitches = tone(500), np.random.default_rng(0), []
+    voice, rng, pitches = tone(500), np.random.default_rng(0), []
     for _ in range(60):
-        crop = mixtures.at_other_speed(corpus, rng, RATE, 1.4)
+        crop = mixtures.at_other_speed(voice, rng, RATE, 1.4)
         assert crop.shape == (RATE,)
         pitches.append(np.abs(np.fft.rfft(crop * np.hanning(RATE))).argmax())  # bins of 1 Hz
     assert 500 / 1.4 - 1 <= min(pitches) < 375
@@ -141,9 +152,9 @@ def test_a_crop_at_another_speed_has_its_pitch_moved_within_the_bound():
 
 def test_a_crop_at_another_speed_keeps_its_high_frequencies():
     """6.4 kHz, moved to 7.04 kHz at most: a voice must not lose its sibilants."""
-    corpus, rng = tone(6400), np.random.default_rng(0)
+    voice, rng = tone(6400), np.random.default_rng(0)
     for _ in range(20):
-        crop = mixtures.at_other_speed(corpus, rng, RATE, 1.1)
+        crop = mixtures.at_other_speed(voice, rng, RATE, 1.1)
         assert crop[RATE // 4 : -RATE // 4].std() == pytest.approx(8000 / 32768 / np.sqrt(2), rel=0.01)
 
 
@@ -430,18 +441,6 @@ def test_a_worker_that_dies_is_named_and_none_is_left(monkeypatch, dies):
     assert all(process.poll() is not None for process in started)
 
 
-def sine(hertz: int, seconds: float = 4.0) -> np.ndarray:
-    """int16."""
-    return np.round(8000 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE)).astype(np.int16)
-
-
-def corpus(*waves: np.ndarray) -> Corpus:
-    """Recordings of int16 samples, each of a source of its own."""
-    lengths = np.array([wave.size for wave in waves])
-    names = np.array([f"source{number}" for number in range(len(waves))])
-    return Corpus(np.concatenate(waves), np.cumsum(lengths) - lengths, lengths, names, names)
-
-
 def dry() -> np.ndarray:
     return np.eye(1, 60, LEAD, dtype=np.float32)
 
@@ -475,7 +474,7 @@ def test_three_in_ten_noises_are_two_the_second_up_to_12_db_softer():
 
 
 def test_noise_changes_its_speed_four_times_as_much_as_speech():
-    mixed = Mixtures(Split(corpus(sine(1000)), corpus(sine(2000)), dry()), 0, 64, 1.0, speed_change=0.05)
+    mixed = Mixtures(Split(tone(1000), tone(2000), dry()), 0, 64, 1.0, speed_change=0.05)
     noisy, target = (waves.numpy() for waves in mixed.batch(0))
     pitches = [
         np.abs(np.fft.rfft(w * np.hanning(RATE))).argmax(1) / hz for w, hz in ((target, 1000), (noisy - target, 2000))

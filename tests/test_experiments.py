@@ -747,7 +747,7 @@ def test_scores_by_clip_tell_all_networks_of_a_study_apart(lab, scored, monkeypa
     ]  # fmt: skip
     runs = [make(seed=seed) for seed in (0, 1) for make in makes]
     table = lab.scores_by_clip([*runs, *runs[:3]])
-    about = [*experiments.runs.IDENTITY]
+    about = list(experiments.runs.identity(runs[0]))
     assert len(table) == (len(runs) + 2) * 3
     assert table[about].drop_duplicates().shape[0] == len(runs) + 2
     assert table["configuration"].tolist()[-6:] == ["noisy"] * 3 + ["clean"] * 3

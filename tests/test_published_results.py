@@ -7,18 +7,20 @@ import pytest
 from dnslib.study.publish import TARGET
 
 FOLDERS = [TARGET, *sorted(path for path in TARGET.iterdir() if (path / "results").is_dir())]
-ROUNDS = [
-    pytest.param(folder / "results", table, id=f"{folder.name}-{table}")
-    for folder in FOLDERS
-    for table in ("table_2", "table_8", "deployment")
-    if (folder / "results" / f"{table}_rounds.csv").is_file()
-]
-CLIPS = [
-    pytest.param(folder / "results", table, id=f"{folder.name}-{table}")
-    for folder in FOLDERS
-    for table in ("figure_1", "pretrained")
-    if (folder / "results" / f"{table}_clips.csv").is_file()
-]
+
+
+def cases(kind: str, *tables: str) -> list:
+    """Results and table of every published run that has ``<table>_<kind>.csv``."""
+    return [
+        pytest.param(folder / "results", table, id=f"{folder.name}-{table}")
+        for folder in FOLDERS
+        for table in tables
+        if (folder / "results" / f"{table}_{kind}.csv").is_file()
+    ]
+
+
+ROUNDS = cases("rounds", "table_2", "table_8", "deployment")
+CLIPS = cases("clips", "figure_1", "pretrained")
 METRICS = ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl", "si_sdr_db")
 
 
@@ -39,12 +41,10 @@ def test_there_are_published_runs_to_check():
 def test_latencies_and_speedups_are_medians_of_the_published_rounds(results, name):
     table, rounds = pd.read_csv(results / f"{name}.csv"), pd.read_csv(results / f"{name}_rounds.csv")
     labels = ["configuration", "form"] if "form" in table else ["configuration"]
+    times = {key: part.set_index("round")["median_ms"] for key, part in rounds.groupby(["way", *labels])}
     for way, prefix in (("back to back", ""), ("cold", "cold_"), ("paced", "paced_")):
-        times = rounds[rounds["way"] == way].pivot(index="round", columns=labels, values="median_ms")
-        for _, row in table.iterrows() if len(times) else ():
-            own, first = (
-                times[tuple(line[labels]) if len(labels) > 1 else line[labels[0]]] for line in (row, table.iloc[0])
-            )
+        for _, row in table.iterrows() if way in set(rounds["way"]) else ():
+            own, first = (times[way, *line[labels]] for line in (row, table.iloc[0]))
             assert row[f"{prefix}latency_ms"] == pytest.approx(own.median(), rel=1e-6)
             assert row[f"{prefix}speedup"] == pytest.approx((first / own).median(), rel=1e-6)
             draws = np.random.default_rng(1).integers(len(own), size=(4000, len(own)))

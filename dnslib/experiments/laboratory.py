@@ -221,7 +221,7 @@ class Laboratory(Catalogue):
     def scores_by_clip(self, runs: Iterable[Run]) -> pd.DataFrame:
         """What quality tables rest on: one row per network and test clip, with scores, SNR, speaker and noise.
 
-        The first columns are `IDENTITY`. The noisy clips and their references come last.
+        The first columns are those of `runs.identity`. The noisy clips and their references come last.
         """
         scores = [self.scores(run).assign(**identity(run)) for run in dict.fromkeys(runs)]
         scores += [self.noisy_scores().assign(configuration=NOISY), self.clean_scores().assign(configuration="clean")]

@@ -14,8 +14,6 @@ LOSSES = {  # by the setting `loss`; the second one was found by DNSMOS on valid
     "weighted": LossWeights(complex_share=0.15, over_suppression=2.0, pauses=0.2),
 }
 
-IDENTITY = ("configuration", "started_from", "sparsity", "learning_rate", "steps", "total_steps", "seed")
-
 _CODE = (  # the content of the data has its own digest
     "gru.py", "model.py", "sampling.py", "stft.py", "loss.py", "training.py", "pruning.py", "regrouping.py",
     "data/mixing.py", "data/mixtures.py", "data/corpora.py", "data/samples.py", "data/rooms.py",
@@ -86,15 +84,21 @@ def describe(run: Run) -> str:
 
 
 def identity(run: Run) -> dict[str, object]:
-    """What tells the networks of a study apart, as values of the columns `IDENTITY`.
+    """What tells the networks of a study apart, by column of a table.
 
     ``started_from`` is the configuration whose weights it began with, empty for random ones; ``sparsity`` the share of
     zeros among its GRU weights; ``steps`` are its own, 0 where it was only pruned, ``total_steps`` those from random
     weights.
     """
-    started_from = configuration_name(run.start.widths) if run.start else ""
-    values = (started_from, run.sparsity, run.learning_rate, run.steps, run.total_steps, run.seed)
-    return dict(zip(IDENTITY, (configuration_name(run.widths), *values), strict=True))
+    return {
+        "configuration": configuration_name(run.widths),
+        "started_from": configuration_name(run.start.widths) if run.start else "",
+        "sparsity": run.sparsity,
+        "learning_rate": run.learning_rate,
+        "steps": run.steps,
+        "total_steps": run.total_steps,
+        "seed": run.seed,
+    }
 
 
 @cache
