@@ -17,7 +17,7 @@ if __name__ == "__main__":  # until `main` can report an interrupt in one line, 
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from dnslib import cluster
-from dnslib.errors import MisuseError
+from dnslib.errors import INTERRUPTED, MISUSED, MisuseError
 from dnslib.paths import PROJECT, expand, of_caller
 from dnslib.progress import duration, make_room
 from dnslib.study import parameters, provenance
@@ -49,11 +49,11 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()  # here, where a BrokenPipeError is caught
         return status
     except MisuseError as error:
-        return complain(error, 2)
+        return complain(error, MISUSED)
     except StudyError as error:
         return complain(f"the study failed: {error}", 1)
     except KeyboardInterrupt:
-        return complain(f"interrupted; {KEPT}", 130)
+        return complain(f"interrupted; {KEPT}", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has closed it, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE

@@ -1,8 +1,10 @@
-"""The exception for mistakes that a user can fix: its text is printed as one line, and the status is not zero."""
+"""The exception for mistakes that a user can fix: its text is printed as one line, and the status is 2."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+MISUSED, INTERRUPTED = 2, 130  # exit statuses, as of shells
 
 
 class MisuseError(ValueError):
@@ -18,10 +20,14 @@ def unwritable(path: object) -> MisuseError:
 
 @contextmanager
 def told_in_one_line(interrupted: str = "interrupted; the same command goes on from there") -> Iterator[None]:
-    """Context that ends the program with status 1 and one line where it is misused or interrupted inside."""
+    """Context that ends the program with one line where it is misused (status 2) or interrupted (130) inside."""
     try:
         yield
     except MisuseError as error:
-        sys.exit(str(error))
+        line, status = str(error), MISUSED
     except KeyboardInterrupt:
-        sys.exit(interrupted)
+        line, status = interrupted, INTERRUPTED
+    else:
+        return
+    print(" ".join(line.split()), file=sys.stderr)
+    sys.exit(status)

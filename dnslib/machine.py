@@ -7,7 +7,7 @@ import ctypes
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import metadata
@@ -115,13 +115,20 @@ def onnxruntime():
     Its own pool is sized by the session options; the variables are for OpenMP and BLAS builds, and set only during the
     import, so that a training in the same process or in its children keeps its threads.
     """
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    try:
+    with environment(dict.fromkeys(THREAD_VARIABLES, "1")):
         import onnxruntime
+    return onnxruntime
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables of this process and of those it starts, as long as the body runs."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
     finally:
         for name, value in before.items():
-            del os.environ[name]
+            os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-    return onnxruntime

@@ -1,6 +1,7 @@
 """A calculation in a fresh process: without the memory, threads and caches that earlier work leaves behind."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,3 +34,8 @@ def answer(compute: Callable[[], dict]) -> None:
     except MisuseError as error:
         answered = {"error": str(error)}
     print(json.dumps(answered))
+
+
+def search_path() -> str:
+    """PYTHONPATH for other programs: whatever their working folder, they find this very package first."""
+    return os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -72,10 +72,14 @@ def test_what_is_missing_is_told_in_one_line(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("raised", "said"),
-    [(MisuseError("No clips."), "No clips."), (KeyboardInterrupt(), "interrupted; the same command")],
+    ("raised", "said", "status"),
+    [(MisuseError("No\nclips."), "No clips.\n", 2), (KeyboardInterrupt(), "interrupted; the same command", 130)],
 )
-def test_a_command_ends_with_one_line(raised, said):
+def test_a_command_ends_with_one_line(raised, said, status, capsys):
     with pytest.raises(SystemExit) as end, told_in_one_line():
         raise raised
-    assert str(end.value.code).startswith(said)  # printed, with status 1
+    assert end.value.code == status
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(said)
+    assert printed.err.count("\n") == 1

@@ -156,13 +156,17 @@ def test_a_scheduler_is_not_named(scheduler, shown):
     assert cleaned(f"trained on {scheduler}", hidden) == f"trained on {shown}"
 
 
-def test_nothing_finished_is_refused_and_what_was_published_stays(tmp_path):
+def test_nothing_finished_is_refused_and_what_was_published_stays(outputs, tmp_path):
     earlier = tmp_path / "published" / "05_0.ipynb"
     earlier.parent.mkdir()
     earlier.touch()
     with pytest.raises(MisuseError, match="no finished run"):
         publish(tmp_path, tmp_path / "published")
-    assert earlier.exists()
+    (outputs / "07_1.ipynb").write_text('{"cells": [')
+    with pytest.raises(MisuseError, match=r"07_1\.ipynb is damaged"):
+        publish(outputs, tmp_path / "published")
+    assert [path.name for path in earlier.parent.iterdir()] == ["05_0.ipynb"]
+    assert earlier.read_bytes() == b""
 
 
 def test_what_was_published_before_goes_with_the_next_run(outputs, tmp_path):
@@ -233,8 +237,8 @@ def test_the_command_publishes_everything_or_nothing(outputs, tmp_path, monkeypa
     (results / "table_2.csv").write_text(test_study_readme.TABLE_2)
     (results / "table_5.csv").write_text(test_study_readme.TABLE_5)
     (results / "claims.csv").write_text("id,verdict\nC1,reproduced\n")
-    about = {"profile": "full", "cpu": "A Processor", "settings": settings.model_dump()}
-    (results / "provenance.json").write_text(json.dumps(about))
+    noted = settings.model_dump() | {"outputs": str(tmp_path / "where the run was made")}
+    (results / "provenance.json").write_text(json.dumps({"profile": "full", "cpu": "A Processor", "settings": noted}))
 
     def shown() -> dict[str, bytes]:
         places = (*target.rglob("*"), *weights.glob("*"), readme)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dnslib.cluster.addresses import POLL_SECONDS
 from dnslib.errors import MisuseError
+from dnslib.machine import environment
 from dnslib.progress import STATUS_FILE, look
 
 if TYPE_CHECKING:
@@ -144,8 +145,7 @@ def perform(function: str, arguments: str, status_file: str) -> Any:
     """Call ``function`` ("module:name") with a mapping from JSON; its progress goes to ``status_file``. One at a time,
     whatever threads the worker has: torch's seed belongs to the process."""
     module, _, name = function.partition(":")
-    with _turn, ending_with_worker():
-        os.environ[STATUS_FILE] = status_file
+    with _turn, ending_with_worker(), environment({STATUS_FILE: status_file}):
         return getattr(importlib.import_module(module), name)(json.loads(arguments))
 
 

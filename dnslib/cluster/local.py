@@ -10,7 +10,7 @@ from pathlib import Path
 from dnslib.cluster.addresses import HERE
 from dnslib.errors import MisuseError
 from dnslib.machine import usable_cores
-from dnslib.paths import PROJECT
+from dnslib.processes import search_path
 from dnslib.progress import STATUS_FILE
 
 
@@ -70,7 +70,7 @@ def worker_command(scheduler: str, name: str) -> list[str]:
 
 def worker_environment(count: int) -> dict[str, str]:
     """This package is found, the cores are shared out among ``count`` workers, and none writes to our progress line."""
-    search = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {"OMP_NUM_THREADS": str(max(1, usable_cores() // count))} | os.environ | {"PYTHONPATH": search}
+    threads = str(max(1, usable_cores() // count))
+    environment = {"OMP_NUM_THREADS": threads} | os.environ | {"PYTHONPATH": search_path()}
     environment.pop(STATUS_FILE, None)
     return environment

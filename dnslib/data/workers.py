@@ -17,7 +17,7 @@ from queue import SimpleQueue
 import numpy as np
 
 from dnslib.machine import usable_cores
-from dnslib.paths import PROJECT
+from dnslib.processes import search_path
 
 _START = "from dnslib.data import workers; workers.serve()"
 
@@ -67,9 +67,8 @@ class Workers:
 
 
 def start() -> subprocess.Popen:
-    """A worker that finds this very package, whatever the working folder, and computes on one thread."""
-    search = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = os.environ | {"PYTHONPATH": search, "OMP_NUM_THREADS": "1"}
+    """A worker that computes on one thread."""
+    environment = os.environ | {"PYTHONPATH": search_path(), "OMP_NUM_THREADS": "1"}
     command, pipe = [sys.executable, "-c", _START], subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment)
 

@@ -22,7 +22,7 @@ from dnslib import plots
 from dnslib.errors import MisuseError, told_in_one_line
 from dnslib.experiments import Laboratory
 from dnslib.model import save_weights
-from dnslib.paths import PROJECT, remove, resolve, write_atomically
+from dnslib.paths import PROJECT, of_caller, remove, resolve, write_atomically
 from dnslib.published import WEIGHTS, published_name
 from dnslib.settings import Settings
 from dnslib.study import card, provenance, readme
@@ -38,29 +38,37 @@ KERNEL_RELEASE = re.compile(r"(Linux[ -])\d[\w.+-]*")
 def publish(outputs: Path, target: Path = TARGET) -> list[Path]:
     """Put the cleaned notebooks and results of a finished run in place of what is in ``target``; returns the files.
 
-    Raises MisuseError where there is no finished run.
+    Raises MisuseError where there is no finished run, or a damaged notebook.
     """
     facts = provenance.read(outputs)
-    settings, hidden = facts["settings"], folders(facts)
+    texts = cleaned_texts(outputs, target, folders(facts))  # all of them, before anything is replaced
     for earlier in (*target.glob("*.ipynb"), target / "results", target / "figure_1.png"):  # other folders stay
         remove(earlier)
-    visible = sorted(outputs.glob("[!.]*.ipynb"))  # hidden: one that a killed run left half done
-    notebooks = [path for path in visible if not path.name.endswith(".failed.ipynb")]
-    written = []
-    for path in notebooks:
-        text = _read(path)
-        text = without_sound(cleaned(text, checkout_of(text) | hidden))
-        written.append(_write(target / path.name, linked(text, target, {path.name for path in notebooks})))
-    for path in sorted((outputs / "results").glob("*.*")):
-        if path.suffix in (".csv", ".json"):
-            written.append(_write(target / "results" / path.name, cleaned(_read(path), hidden)))
+    written = [_write(path, text) for path, text in texts.items()]
     figure_1 = target / "results" / "figure_1.csv"
     if figure_1.is_file():  # a run of some notebooks may have none
-        figure = plots.speed_and_quality(pd.read_csv(figure_1), profile=settings["profile"])
+        figure = plots.speed_and_quality(pd.read_csv(figure_1), profile=facts["settings"]["profile"])
         written.append(target / "figure_1.png")
         with write_atomically(written[-1]) as temporary:
             figure.savefig(temporary, dpi=110, bbox_inches="tight")
     return written
+
+
+def cleaned_texts(outputs: Path, target: Path, hidden: dict[str, str]) -> dict[Path, str]:
+    """Notebooks and results of a run as they are to stand in ``target``, by their paths there."""
+    visible = sorted(outputs.glob("[!.]*.ipynb"))  # hidden: one that a killed run left half done
+    notebooks = {path.name: _read(path) for path in visible if not path.name.endswith(".failed.ipynb")}
+    texts = {}
+    for name, text in notebooks.items():
+        try:
+            text = without_sound(cleaned(text, checkout_of(text) | hidden))
+        except ValueError:  # of JSON
+            raise MisuseError(f"{outputs / name} is damaged: remove it and run the notebook again.") from None
+        texts[target / name] = linked(text, target, set(notebooks))
+    for path in sorted((outputs / "results").glob("*.*")):
+        if path.suffix in (".csv", ".json"):
+            texts[target / "results" / path.name] = cleaned(_read(path), hidden)
+    return texts
 
 
 def publish_weights(laboratory: Laboratory, names: Iterable[str] = NAMES, folder: Path = WEIGHTS) -> list[Path]:
@@ -153,7 +161,8 @@ def _write(path: Path, text: str) -> Path:
 
 def publish_study(outputs: Path) -> list[Path]:
     """Publish notebooks, results and weights of a whole run; the README shows its results."""
-    laboratory = Laboratory(Settings(**provenance.read(outputs)["settings"]))
+    settings = provenance.read(outputs)["settings"] | {"outputs": str(outputs)}  # they may have been moved
+    laboratory = Laboratory(Settings(**settings))
     written = publish_weights(laboratory)  # raises before anything was replaced
     written += publish(outputs)
     readme.update(TARGET)
@@ -171,7 +180,7 @@ def publish_part(outputs: Path, name: str) -> list[Path]:
 
 def main(arguments: list[str]) -> None:
     """Publish an outputs folder, all of it or under a name; says what came of it and what is left to do."""
-    outputs = resolve(arguments[0] if arguments else "outputs/full")
+    outputs = of_caller(arguments[0]) if arguments else resolve("outputs/full")
     whole = len(arguments) < 2
     written = publish_study(outputs) if whole else publish_part(outputs, arguments[1])
     print(f"{len(written)} files, {sum(path.stat().st_size for path in written) / 1e6:.1f} MB")

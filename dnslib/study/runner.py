@@ -16,7 +16,8 @@ from pathlib import Path
 
 from dnslib.errors import MisuseError
 from dnslib.locks import HELD_FOLDER, LOCK, exclusive, held_by
-from dnslib.paths import PROJECT
+from dnslib.machine import environment
+from dnslib.processes import search_path
 from dnslib.progress import STATUS_FILE, duration
 from dnslib.study import provenance
 from dnslib.study import state as states
@@ -66,7 +67,7 @@ def execute(
     target, failed = outputs / f"{notebook.name}.ipynb", outputs / f"{notebook.name}.failed.ipynb"
     temporary = outputs / f".{notebook.name}.running.ipynb"  # the lock on the folder makes it ours
     start, began_ns, code = time.monotonic(), time.time_ns(), provenance.code()
-    with kernel_environment(outputs, status_file):
+    with environment(of_kernels(outputs, status_file)):
         died = run_kernel(notebook.path, temporary, values)
     seconds = time.monotonic() - start
     executed = nbformat.read(temporary, as_version=4)
@@ -169,24 +170,11 @@ def own_kernel_manager() -> type:
     return OwnInterpreter
 
 
-@contextmanager
-def kernel_environment(outputs: Path, status_file: Path | None) -> Iterator[None]:
+def of_kernels(outputs: Path, status_file: Path | None) -> dict[str, str]:
     """Environment of the kernels: this checkout's dnslib comes first, the outputs folder that the runner holds is
     theirs to write to, and progress goes to the status file."""
-    path = os.pathsep.join(part for part in (str(PROJECT), os.environ.get("PYTHONPATH", "")) if part)
-    added = {"PYTHONPATH": path, "PYDEVD_DISABLE_FILE_VALIDATION": "1", HELD_FOLDER: str(outputs)}
-    if status_file:
-        added[STATUS_FILE] = str(status_file)
-    before = {name: os.environ.get(name) for name in added}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    variables = {"PYTHONPATH": search_path(), "PYDEVD_DISABLE_FILE_VALIDATION": "1", HELD_FOLDER: str(outputs)}
+    return variables | ({STATUS_FILE: str(status_file)} if status_file else {})
 
 
 def sign(executed) -> None:
