@@ -403,16 +403,14 @@ def test_workers_end_with_a_killed_owner(tmp_path):
 @pytest.fixture
 def running(tmp_path):
     """A scheduler and a worker with two threads, as a person would start them; their address, and the scheduler."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    dask, quiet = [sys.executable, "-m"], ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
-    about = {"cwd": tmp_path, "stderr": subprocess.DEVNULL}
-    port = ["--host", "127.0.0.1", "--port", address.rpartition(":")[2]]
-    scheduler = subprocess.Popen([*dask, "distributed.cli.dask_scheduler", *port, *quiet], **about)
-    worker = [address, "--nthreads", "2", "--host", "127.0.0.1", "--no-nanny", *quiet]
+    dask, here = [sys.executable, "-m"], ["--host", "127.0.0.1", "--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
+    about, noted = {"cwd": tmp_path, "stderr": subprocess.DEVNULL}, tmp_path / "scheduler.json"
+    free_port = ["--port", "0", "--scheduler-file", str(noted)]
+    scheduler = subprocess.Popen([*dask, "distributed.cli.dask_scheduler", *free_port, *here], **about)
+    worker = ["--scheduler-file", str(noted), "--nthreads", "2", "--no-nanny", *here]  # which waits for the file
     worker = subprocess.Popen([*dask, "distributed.cli.dask_worker", *worker], **about)
-    yield address, scheduler
+    small.until(lambda: noted.exists() and noted.read_text().endswith("}"))
+    yield json.loads(noted.read_text())["address"], scheduler
     for process in (worker, scheduler):
         process.kill()
         process.wait()

@@ -268,7 +268,7 @@ def test_a_cycle_more_begins_where_the_ones_before_ended(lab):
     assert longer.fine_tuned("P.500").start == last
     direct = longer.direct("P.500")
     assert (direct.steps, direct.start.steps, direct.start.start.steps) == (STEPS + TUNING_STEPS, STEPS, STEPS)
-    assert describe(last) == "CRUSE32 trained on, seed 2000"
+    assert describe(last) == "CRUSE32 trained further, seed 2000"
     ways = (direct, longer.fine_tuned("P.500"), longer.pruned("P.500"), longer.untrained("P.500"))
     assert [run.total_steps for run in ways] == [3 * STEPS + TUNING_STEPS, 3 * STEPS + TUNING_STEPS, 3 * STEPS, 0]
 

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,32 @@ def test_imports_point_one_way(module):
     assert any(module in names for names in LAYERS), f"say in LAYERS where {module} belongs"
     wrong = {other for other in imported(module) if layer(other) >= layer(module)}
     assert wrong == set()
+
+
+def test_files_import_in_no_circle():
+    """Inside packages too; an import for annotations only, under ``if TYPE_CHECKING``, is none."""
+    names = {path: ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}
+    files = {name.removesuffix(".__init__"): path for path, name in names.items()}
+    used = {name: imported_files(path, set(files)) - {name} for name, path in files.items()}
+    assert "dnslib.experiments.runs" in used["dnslib.experiments.laboratory"]
+    order = list(TopologicalSorter(used).static_order())  # raises CycleError, which names the circle
+    assert order.index("dnslib.errors") < order.index("dnslib.__main__")
+
+
+def imported_files(path: Path, files: set[str]) -> set[str]:
+    found, nodes = set(), [ast.parse(path.read_text(encoding="utf-8"))]
+    for node in nodes:  # which grows
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names} & files
+        elif isinstance(node, ast.ImportFrom):
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= inner & files
+            if inner - files:
+                found |= {node.module} & files
+        nodes += ast.iter_child_nodes(node)
+    return found
 
 
 def test_the_list_command_needs_no_torch():

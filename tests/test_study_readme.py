@@ -125,6 +125,7 @@ def test_a_figure_that_is_there_is_shown_with_the_notebooks(outputs):
 def test_an_interval_keeps_its_sign():
     row = {"x": "0.5", "x_ci_low": "-0.25", "x_ci_high": "1.25"}
     assert interval(row, "x", sign="+") == "+0.50 [−0.25, +1.25]"
+    assert interval(row | {"x_ci_low": "nan", "x_ci_high": "nan"}, "x", sign="+") == "+0.50"
 
 
 def test_only_what_lies_between_the_markers_changes(outputs, tmp_path):

@@ -111,7 +111,9 @@ def c5(tables: Tables) -> Judgement:
     reason = f"The difference is {sign_of(delta)}"
     control = tables["table_7"].query("sparsity == 0 and stage == 'after'")
     for _, row in control.iterrows():
-        reason += f"; CRUSE32 trained on for as many steps, not pruned, changes by {estimate(row, 'delta_ovrl').mos}"
+        reason += (
+            f"; CRUSE32 trained further for as many steps, not pruned, changes by {estimate(row, 'delta_ovrl').mos}"
+        )
     return Judgement(f"ΔOVRL {delta.mos}", delta.above(0), reason + ".", *basis(tables["figure_1"]))
 
 

@@ -79,7 +79,7 @@ def describe(run: Run) -> str:
     words += [f"in {run.groups} groups"] if run.groups != Run.groups else []
     words += [f"{run.sparsity:.0%} sparse"] if run.sparsity else []
     if run.start and run.steps and not run.sparsity:
-        words.append("trained on" if run.start.widths == run.widths else "after pruning")
+        words.append("trained further" if run.start.widths == run.widths else "after pruning")
     return " ".join(words) + (f", seed {run.seed}" if run.seed else "")
 
 

@@ -4,6 +4,7 @@ Nothing between the two markers is typed by hand, so the first screen never says
 """
 
 import csv
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -161,12 +162,16 @@ def seed_spread(results: Path, quality: dict[str, dict[str, str]]) -> list[str]:
 
 
 def interval(row: dict[str, str], name: str, unit: str = "", sign: str = "", digits: int = 2) -> str:
-    """ "2.46x [2.40, 2.51]"; a dash where there is no spread, as of a network against itself."""
+    """ "2.46x [2.40, 2.51]"; a dash where there is no spread, as of a network against itself.
+
+    The value alone where the run has too little for an interval.
+    """
     value, low, high = (float(row[name + end]) for end in ("", "_ci_low", "_ci_high"))
     if low == high:
         return "–"
-    value, low, high = (f"{number:{sign}.{digits}f}" for number in (value, low, high))
-    return f"{value}{unit} [{low}, {high}]".replace("-", "−")
+    text, *bounds = (f"{number:{sign}.{digits}f}" for number in (value, low, high))
+    brackets = "" if math.isnan(low) else f" [{', '.join(bounds)}]"
+    return f"{text}{unit}{brackets}".replace("-", "−")
 
 
 def provenance_note(outputs: Path, quality: dict[str, dict[str, str]], clock: dict[str, str]) -> str:
