@@ -169,16 +169,16 @@ class _Watch:
             for kind, count in self.timed.items()
         )
         return Soak(
-            minutes,
-            (self.given - self.first) // HOP,
-            float(memory_mb[0]),
-            float(memory_mb[-1]),
-            float(np.polyfit(hours, memory_mb, 1)[0]),
-            self.all_finite,
-            self.silence_peak,
-            speech_us,
-            silence_us,
-            silence_us / speech_us,
+            minutes=minutes,
+            frames=(self.given - self.first) // HOP,
+            memory_start_mb=float(memory_mb[0]),
+            memory_end_mb=float(memory_mb[-1]),
+            memory_slope_mb_per_hour=float(np.polyfit(hours, memory_mb, 1)[0]),
+            all_finite=self.all_finite,
+            silence_peak=self.silence_peak,
+            speech_us=speech_us,
+            silence_us=silence_us,
+            silence_ratio=silence_us / speech_us,
         )
 
 

@@ -92,7 +92,17 @@ class Catalogue:
     def _trained(self, widths, seed, steps, start=None, learning_rate=None, sparsity=0.0) -> Run:
         s = self.settings
         return Run(
-            tuple(widths), steps, s.learning_rate if learning_rate is None else learning_rate, s.weight_decay,
-            s.batch_size, s.crop_seconds, s.seed if seed is None else seed, self.corpora.digest, sparsity, start,
-            speed_change=s.speed_change, loss=LOSSES[s.loss], look_ahead=s.look_ahead,
-        )  # fmt: skip
+            widths=tuple(widths),
+            steps=steps,
+            learning_rate=s.learning_rate if learning_rate is None else learning_rate,
+            weight_decay=s.weight_decay,
+            batch_size=s.batch_size,
+            crop_seconds=s.crop_seconds,
+            seed=s.seed if seed is None else seed,
+            data=self.corpora.digest,
+            sparsity=sparsity,
+            start=start,
+            speed_change=s.speed_change,
+            loss=LOSSES[s.loss],
+            look_ahead=s.look_ahead,
+        )
