@@ -1,7 +1,7 @@
 """The exception for mistakes that a user can fix: its text is printed as one line, and the status is 2."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 MISUSED, INTERRUPTED = 2, 130  # exit statuses, as of shells
@@ -16,6 +16,15 @@ def unwritable(path: object) -> MisuseError:
     return MisuseError(
         f"{path} cannot be written; is the disk full? Make room and start again: what is finished is kept."
     )
+
+
+def unknown(kind: str, name: str, known: Collection[str]) -> str:
+    """ "unknown parameter sed: did you mean seed?"; without a near one, all known names."""
+    from difflib import get_close_matches
+
+    begun = [one for one in known if name and one.startswith(name)]
+    near = begun or get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"unknown {kind} {name}: " + (f"did you mean {near[0]}?" if near else "known are " + ", ".join(known))
 
 
 @contextmanager

@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dnslib.errors import MisuseError
+from dnslib.errors import MisuseError, unknown
 from dnslib.export import FORMS, export_streaming
 from dnslib.model import load_network
 from dnslib.paper import CONFIGURATIONS
 from dnslib.paths import PROJECT, resolve
 from dnslib.published import WEIGHTS, available
-from dnslib.settings import unknown
 
 MODEL_SUFFIXES = (".onnx", ".safetensors")
 DEFAULT_FORM = "exact"

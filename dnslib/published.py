@@ -9,10 +9,9 @@ from pathlib import Path
 from safetensors import safe_open
 
 from dnslib.digests import file_digest
-from dnslib.errors import MisuseError
+from dnslib.errors import MisuseError, unknown
 from dnslib.model import Cruse, load_network
 from dnslib.paper import CONFIGURATIONS
-from dnslib.settings import unknown
 
 WEIGHTS = Path(__file__).parent / "weights"
 SHORT = "-20ms"

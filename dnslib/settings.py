@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from dnslib.errors import MisuseError
+from dnslib.errors import MisuseError, unknown
 
 PARAMETER_TYPES = (bool, int, float, str, list)
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
@@ -162,12 +162,3 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     wanted = ", ".join(part for part in (type_name(field), allowed(field)) if part)
     more = f" ({error.error_count() - 1} more like this)" if error.error_count() > 1 else ""
     return f"parameter {name} is {first['input']!r}, but must be {wanted}{more}"
-
-
-def unknown(kind: str, name: str, known) -> str:
-    """ "unknown parameter sed: did you mean seed?"; without a near one, all known names."""
-    from difflib import get_close_matches
-
-    begun = [one for one in known if name and one.startswith(name)]
-    near = begun or get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"unknown {kind} {name}: " + (f"did you mean {near[0]}?" if near else "known are " + ", ".join(known))

@@ -5,8 +5,8 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from dnslib.errors import MisuseError
-from dnslib.settings import Settings, check_parameters, read_settings, unknown
+from dnslib.errors import MisuseError, unknown
+from dnslib.settings import Settings, check_parameters, read_settings
 
 
 def test_seeds_are_counted_from_the_first():

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from dnslib.errors import MisuseError
-from dnslib.study.readme import answer_table, block, claims_table, interval, markers, processor, training, update
+from dnslib.study.markdown import interval, markers
+from dnslib.study.readme import answer_table, block, claims_table, processor, training, update
 
 START, END = markers("results")
 TABLE_2 = """configuration,channels,parameters,compression_ratio,latency_ms,speedup,speedup_ci_low,speedup_ci_high,\

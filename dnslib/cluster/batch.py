@@ -9,9 +9,8 @@ from pathlib import Path
 import yaml
 
 from dnslib.cluster.addresses import HERE
-from dnslib.errors import MisuseError
+from dnslib.errors import MisuseError, unknown
 from dnslib.paths import PROJECT, resolve
-from dnslib.settings import unknown
 
 SYSTEMS = {
     "slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster", "oar": "OARCluster",

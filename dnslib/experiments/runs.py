@@ -5,9 +5,8 @@ from functools import cache
 from pathlib import Path
 
 from dnslib import digests, paper
-from dnslib.errors import MisuseError
+from dnslib.errors import MisuseError, unknown
 from dnslib.loss import PAPER, LossWeights
-from dnslib.settings import unknown
 
 LOSSES = {  # by the setting `loss`; the second one was found by DNSMOS on validation clips, see the model card
     "paper": PAPER,

@@ -17,8 +17,8 @@ from dnslib.intervals import student_interval
 from dnslib.paths import PROJECT
 from dnslib.published import WEIGHTS, configuration
 from dnslib.study import commands, provenance, readme
+from dnslib.study.markdown import interval, replace, table, thousands
 from dnslib.study.notebooks import NUMBER
-from dnslib.study.readme import interval, table, thousands
 
 PUBLISHED = PROJECT / "notebooks" / "published"
 REFERENCE = "CRUSE32"
@@ -62,7 +62,7 @@ def update(
     }  # all are made before the first text changes
     for path, tables in texts.items():
         for name, text in tables.items():
-            readme.replace(path, text, name)
+            replace(path, text, name)
 
 
 def runs_table(published: Path) -> str:

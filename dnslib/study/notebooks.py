@@ -18,8 +18,7 @@ from fnmatch import fnmatch
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-from dnslib.errors import MisuseError
-from dnslib.settings import unknown
+from dnslib.errors import MisuseError, unknown
 
 NUMBER = re.compile(r"[\d_]*\d")  # that a notebook's name begins with
 TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict}

@@ -6,10 +6,10 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from dnslib.errors import MisuseError
+from dnslib.errors import MisuseError, unknown
 from dnslib.paper import CONFIGURATIONS
 from dnslib.paths import PROJECT, expand, of_caller, readable
-from dnslib.settings import Settings, explain, from_text, unknown
+from dnslib.settings import Settings, explain, from_text
 from dnslib.study.notebooks import Notebook, Parameter
 from dnslib.study.ranges import RANGES
 

@@ -4,38 +4,21 @@ Nothing between the two markers is typed by hand, so the first screen never says
 """
 
 import csv
-import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from dnslib.claims import SELF_CHECK
 from dnslib.errors import MisuseError, told_in_one_line
 from dnslib.paper import PRUNED
-from dnslib.paths import PROJECT, of_caller, resolve, write_atomically
+from dnslib.paths import PROJECT, of_caller, resolve
 from dnslib.study import provenance
+from dnslib.study.markdown import interval, replace, table, thousands
 
 
 def update(outputs: Path, readme: Path = PROJECT / "README.md") -> None:
     """Replace what stands between the markers of ``readme`` by the results below ``outputs``."""
     replace(readme, block(outputs))
-
-
-def replace(readme: Path, results: str, name: str = "results") -> None:
-    """Replace what stands between two markers of a text; raises MisuseError unless each occurs there exactly once."""
-    start, end = markers(name)
-    text = readme.read_text(encoding="utf-8")
-    if text.count(start) != 1 or text.count(end) != 1:
-        raise MisuseError(f"{readme.name} needs the lines {start} and {end}, each once.")
-    before, _, rest = text.partition(start)
-    after = rest.partition(end)[2]
-    with write_atomically(readme) as temporary:
-        temporary.write_text(f"{before}{start}\n{results}\n{end}{after}", encoding="utf-8")
-
-
-def markers(name: str) -> tuple[str, str]:
-    """The lines before and after what is written from files."""
-    return f"<!-- {name}:start -->", f"<!-- {name}:end -->"
 
 
 def block(outputs: Path) -> str:
@@ -161,19 +144,6 @@ def seed_spread(results: Path, quality: dict[str, dict[str, str]]) -> list[str]:
     return [f"Between seeds ΔOVRL differs by {ends}."]
 
 
-def interval(row: dict[str, str], name: str, unit: str = "", sign: str = "", digits: int = 2) -> str:
-    """ "2.46x [2.40, 2.51]"; a dash where there is no spread, as of a network against itself.
-
-    The value alone where the run has too little for an interval.
-    """
-    value, low, high = (float(row[name + end]) for end in ("", "_ci_low", "_ci_high"))
-    if low == high:
-        return "–"
-    text, *bounds = (f"{number:{sign}.{digits}f}" for number in (value, low, high))
-    brackets = "" if math.isnan(low) else f" [{', '.join(bounds)}]"
-    return f"{text}{unit}{brackets}".replace("-", "−")
-
-
 def provenance_note(outputs: Path, quality: dict[str, dict[str, str]], clock: dict[str, str]) -> str:
     """Where the numbers come from; ``clock`` is the row of the network that was raced against itself."""
     about = provenance.read(outputs)
@@ -205,17 +175,6 @@ def training(settings: dict) -> str:
     steps = settings["baseline_cycles"] * settings["baseline_steps"]
     batch = f"{settings['batch_size']} x {settings['crop_seconds']:g} s"
     return f"{steps} training steps of {batch} on {material}, {settings['fine_tuning_steps']} more after pruning"
-
-
-def thousands(number: str) -> str:
-    """ "8 581 153"."""
-    return f"{int(number):,}".replace(",", " ")
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """A table whose first ``left`` columns are aligned left, the others right."""
-    aligned = ["---"] * left + ["---:"] * (len(head) - left)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, aligned, *rows))
 
 
 def rows(path: Path, missing: str = "yet: run the study first") -> list[dict[str, str]]:
