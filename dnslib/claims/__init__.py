@@ -29,9 +29,6 @@ from dnslib.claims.estimates import (
     REPRODUCED,
     UNDECIDED,
     Estimate,
-    Judgement,
-    MissingRow,
-    Tables,
     all_of,
     ascending,
     between,
@@ -40,7 +37,7 @@ from dnslib.claims.estimates import (
 from dnslib.claims.judging import judge, rules
 
 __all__ = [
-    "NEEDS", "NOT_REPRODUCED", "REPRODUCED", "RULES", "SELF_CHECK", "UNDECIDED", "Estimate", "Judgement", "MissingRow",
-    "Tables", "all_of", "ascending", "between", "c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "c9", "c10", "c11",
-    "c12", "c13", "judge", "misprediction", "rules",
+    "NEEDS", "NOT_REPRODUCED", "REPRODUCED", "RULES", "SELF_CHECK", "UNDECIDED", "Estimate", "all_of", "ascending",
+    "between", "c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "c9", "c10", "c11", "c12", "c13", "judge",
+    "misprediction", "rules",
 ]  # fmt: skip

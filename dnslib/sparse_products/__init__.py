@@ -13,24 +13,20 @@ Equally many means that a band is a small dense matrix, for which every library 
 offer, ``racing`` times them, ``table`` makes speedups from the times.
 """
 
-from dnslib.sparse_products.kernel import Kernel, Opener, Product
-from dnslib.sparse_products.libraries import BAND_ROWS, kernels, store_bands, store_bsr, store_csr, store_dense
-from dnslib.sparse_products.patterns import Matrices, gru_matrices, prune_bands, prune_blocks, with_gru_matrices
+from dnslib.sparse_products.kernel import Kernel
+from dnslib.sparse_products.libraries import kernels, store_dense
+from dnslib.sparse_products.patterns import gru_matrices, prune_bands, prune_blocks, with_gru_matrices
 from dnslib.sparse_products.racing import (
     Case,
     busy_cores,
     exact_product,
-    one_torch_thread,
     prepare,
     race,
     random_frames,
-    relative_error,
 )
 from dnslib.sparse_products.table import SPEEDUP, faster_from, results, speedups
 
 __all__ = [
-    "BAND_ROWS", "SPEEDUP", "Case", "Kernel", "Matrices", "Opener", "Product", "busy_cores", "exact_product",
-    "faster_from", "gru_matrices", "kernels", "one_torch_thread", "prepare", "prune_bands", "prune_blocks", "race",
-    "random_frames", "relative_error", "results", "speedups", "store_bands", "store_bsr", "store_csr", "store_dense",
-    "with_gru_matrices",
+    "SPEEDUP", "Case", "Kernel", "busy_cores", "exact_product", "faster_from", "gru_matrices", "kernels", "prepare",
+    "prune_bands", "prune_blocks", "race", "random_frames", "results", "speedups", "store_dense", "with_gru_matrices",
 ]  # fmt: skip

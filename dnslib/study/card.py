@@ -56,6 +56,7 @@ def update(
             "commands": rerun_commands(published),
             "first": readme.numbers(first),
             "second": readme.numbers(second),
+            "reference seeds": "\n\n".join(seed_tables([published])),
             "seeds": "\n\n".join(seed_tables([second, published / "third_seed"])),
             "deployment": "\n\n".join([deployment_table(forms), *map(self_check_line, forms), *map(int8_line, forms)]),
         },
