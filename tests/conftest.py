@@ -13,7 +13,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from dnslib.data import added
 from dnslib.data.rooms import LEAD
-from dnslib.machine import usable_cores
+from dnslib.machine import environment, usable_cores
 from dnslib.model import Cruse
 
 WITH_KERNELS = ("test_notebooks", "test_study_runner")
@@ -70,11 +70,8 @@ def own_jupyter_folders(tmp_path_factory):
     """Signatures and histories of test notebooks do not go to the user's folders."""
     folder = tmp_path_factory.mktemp("jupyter")
     names = ("JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update({name: str(folder / name.lower()) for name in names})
-    yield
-    for name, value in before.items():
-        os.environ.pop(name) if value is None else os.environ.update({name: value})
+    with environment({name: str(folder / name.lower()) for name in names}):
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -57,8 +57,17 @@ def clips_below(folder: Path) -> list[Clip]:
             print(f"{name} is converted from {samples.shape[1]} channels at {rate} Hz to one at 16000 Hz.", flush=True)
         if count := folders.clipped_samples(samples):
             print(f"{name} is clipped: {count} samples stand at full scale.", flush=True)
-        about = {"name": name.removesuffix(path.suffix), "level_dbfs": level_dbfs(noisy), "speaker": "", "noise": ""}
-        clips.append(Clip(noisy=noisy, clean=None, snr_db=float("nan"), **about))
+        clips.append(
+            Clip(
+                name=name.removesuffix(path.suffix),
+                noisy=noisy,
+                clean=None,
+                snr_db=float("nan"),
+                level_dbfs=level_dbfs(noisy),
+                speaker="",
+                noise="",
+            )
+        )
     if not clips:
         raise MisuseError(f"The folder {folder} holds no noisy clip that can be used (wav, flac, ogg, mp3).")
     return clips

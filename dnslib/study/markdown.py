@@ -8,15 +8,15 @@ from dnslib.errors import MisuseError
 from dnslib.paths import write_atomically
 
 
-def replace(readme: Path, results: str, name: str = "results") -> None:
+def replace(path: Path, results: str, name: str = "results") -> None:
     """Replace what stands between two markers of a text; raises MisuseError unless each occurs there exactly once."""
     start, end = markers(name)
-    text = readme.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
     if text.count(start) != 1 or text.count(end) != 1:
-        raise MisuseError(f"{readme.name} needs the lines {start} and {end}, each once.")
+        raise MisuseError(f"{path.name} needs the lines {start} and {end}, each once.")
     before, _, rest = text.partition(start)
     after = rest.partition(end)[2]
-    with write_atomically(readme) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_text(f"{before}{start}\n{results}\n{end}{after}", encoding="utf-8")
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 import nbformat
@@ -64,7 +64,7 @@ def cleaned_texts(outputs: Path, target: Path, hidden: dict[str, str]) -> dict[P
             text = without_sound(cleaned(text, checkout_of(text) | hidden))
         except ValueError:  # of JSON
             raise MisuseError(f"{outputs / name} is damaged: remove it and run the notebook again.") from None
-        texts[target / name] = linked(text, target, set(notebooks))
+        texts[target / name] = linked(text, target, notebooks)
     for path in sorted((outputs / "results").glob("*.*")):
         if path.suffix in (".csv", ".json"):
             texts[target / "results" / path.name] = cleaned(_read(path), hidden)
@@ -134,7 +134,7 @@ def without_sound(text: str) -> str:
     return nbformat.writes(notebook) + "\n"
 
 
-def linked(text: str, folder: Path, beside: set[str]) -> str:
+def linked(text: str, folder: Path, beside: Container[str]) -> str:
     """Links to files that are not published ``beside`` this one lead to where they are, or else to the source."""
     places = (*_folders_in(folder), folder.parent, *_folders_in(folder.parent), folder.parent.parent)
 
@@ -180,7 +180,7 @@ def publish_part(outputs: Path, name: str) -> list[Path]:
 
 def main(arguments: list[str]) -> None:
     """Publish an outputs folder, all of it or under a name; says what came of it and what is left to do."""
-    outputs = of_caller(arguments[0]) if arguments else resolve("outputs/full")
+    outputs = of_caller(arguments[0] if arguments else PROJECT / "outputs" / "full")
     whole = len(arguments) < 2
     written = publish_study(outputs) if whole else publish_part(outputs, arguments[1])
     print(f"{len(written)} files, {sum(path.stat().st_size for path in written) / 1e6:.1f} MB")

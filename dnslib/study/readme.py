@@ -11,7 +11,7 @@ from pathlib import Path
 from dnslib.claims import SELF_CHECK
 from dnslib.errors import MisuseError, told_in_one_line
 from dnslib.paper import PRUNED
-from dnslib.paths import PROJECT, of_caller, resolve
+from dnslib.paths import PROJECT, of_caller
 from dnslib.study import provenance
 from dnslib.study.markdown import interval, replace, table, thousands
 
@@ -187,4 +187,4 @@ def rows(path: Path, missing: str = "yet: run the study first") -> list[dict[str
 
 if __name__ == "__main__":
     with told_in_one_line():
-        update(of_caller(sys.argv[1]) if len(sys.argv) > 1 else resolve("outputs/quick"))
+        update(of_caller(sys.argv[1] if len(sys.argv) > 1 else PROJECT / "outputs" / "quick"))
